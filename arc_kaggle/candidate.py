@@ -1,0 +1,102 @@
+"""Evidence: predictions, one a line in a durable file, and the candidates that they support."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arc_kaggle.augmentation import Augmentation
+from arc_kaggle.errors import ArcKaggleError, SubmissionError
+from arc_kaggle.grid import Grid, as_grid, grid_key, grid_lists
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What one view of one query gave: a grid in the task's own orientation and colours, or a named reason why not."""
+
+    task_id: str
+    query: int
+    """Position of the test input in its task."""
+    view: int
+    """Position of the view among those of the task."""
+    augmentation: Augmentation
+    text: str
+    """The completion as the model wrote it, seen through the view."""
+    grid: Grid | None
+    reason: str | None
+    """Why there is no grid; None where there is one."""
+    log_prob: float
+    """Log-probability of the completion in nats."""
+    n_tokens: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.task_id, self.query, self.view
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("task_id", "query", "view", "text", "reason", "n_tokens")}
+        grid = None if self.grid is None else grid_lists(self.grid)
+        return {**plain, "log_prob": self.log_prob, "grid": grid, "augmentation": self.augmentation.to_json()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], where: str) -> Prediction:
+        grid = None if value["grid"] is None else as_grid(value["grid"], where)
+        return cls(**{**value, "grid": grid, "augmentation": Augmentation.from_json(value["augmentation"])})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One distinct grid for one query, with the predictions that produced it."""
+
+    grid: Grid
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def votes(self) -> int:
+        return len(self.predictions)
+
+    @property
+    def mean_log_prob(self) -> float:
+        """Log-probability per token in nats, mean over predictions."""
+        return sum(p.log_prob / max(1, p.n_tokens) for p in self.predictions) / self.votes
+
+
+def group_candidates(predictions: Iterable[Prediction]) -> list[Candidate]:
+    """The distinct grids among the predictions of one query; predictions without a grid count for nothing."""
+    groups: dict[tuple[int, bytes], list[Prediction]] = {}
+    for prediction in predictions:
+        if prediction.grid is not None:
+            groups.setdefault(grid_key(prediction.grid), []).append(prediction)
+    return [Candidate(grid, tuple(group)) for group in groups.values() if (grid := group[0].grid) is not None]
+
+
+def append_prediction(folder: Path, prediction: Prediction) -> None:
+    """Add one line to the file of the prediction's task, in one write, so that it survives the death of the writer."""
+    line = json.dumps(prediction.to_json()) + "\n"
+    with (folder / f"{prediction.task_id}.jsonl").open("ab") as file:
+        file.write(line.encode())
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The predictions of a task's file; where a query and view come twice the later one counts.
+
+    A torn last line, left by a writer that was killed, is passed over. Raises SubmissionError for any other fault.
+    """
+    lines = path.read_bytes().split(b"\n")
+    kept: dict[tuple[str, int, int], Prediction] = {}
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or torn
+        where = f"{path.name}, line {number}"
+        try:
+            prediction = Prediction.from_json(json.loads(line), where)
+        except (ValueError, KeyError, TypeError, ArcKaggleError) as error:
+            raise SubmissionError(f"{where}: {error!r}, expected a prediction as `solve` writes it") from error
+        kept[prediction.key] = prediction
+    return list(kept.values())
+
+
+def read_prediction_folder(folder: Path) -> dict[str, list[Prediction]]:
+    """All predictions below a folder, by task id."""
+    return {path.stem: read_predictions(path) for path in sorted(folder.glob("*.jsonl"))}

@@ -1,0 +1,112 @@
+"""The command line `arc-kaggle`: every command is a config dataclass and a function of it; tyro makes the options."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tyro
+
+from arc_kaggle.errors import ArcKaggleError, ConfigError
+
+if TYPE_CHECKING:
+    from arc_kaggle.config import SolveConfig
+
+T = TypeVar("T")
+Words = list[str]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else 2
+    try:
+        if words[0] not in COMMANDS:
+            raise ConfigError(f"command {words[0]!r}: no such command, expected one of {', '.join(COMMANDS)}")
+        COMMANDS[words[0]](words[1:])
+    except ArcKaggleError as error:
+        print(f"arc-kaggle: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("arc-kaggle: interrupted; what was finished until now is on disk", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  {name:<8}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        ["usage: arc-kaggle COMMAND [OPTIONS]", "", *lines, "", "arc-kaggle COMMAND --help lists its options"]
+    )
+
+
+def _parse(config: type[T], words: Words, command: str, default: T | None = None) -> T:
+    known: Any = {} if default is None else {"default": default}
+    parsed: T = tyro.cli(config, args=words, prog=f"arc-kaggle {command}", **known)
+    return parsed
+
+
+def _solve(words: Words) -> None:
+    """Solve tasks: submission.json, predictions and a report."""
+    from arc_kaggle.config import SolveConfig
+    from arc_kaggle.dispatch import solve
+
+    config = _parse(SolveConfig, words, "solve", _solve_defaults(words))
+    result = solve(config)
+    print(result.text)
+    print(
+        f"\n{config.out / 'submission.json'} holds two attempts for {len(result.reports)} tasks, {result.seconds:.0f} s"
+    )
+
+
+def _solve_defaults(words: Words) -> SolveConfig:
+    """Defaults of `solve` under the recipe that --recipe, or the card of --model, asks for."""
+    from arc_kaggle.config import BOX_FOLDER, SolveConfig, recipe_of
+
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--model", type=Path, default=BOX_FOLDER)
+    early.add_argument("--recipe", default="auto")
+    known, _ = early.parse_known_args(words)
+    defaults = SolveConfig(tasks="", out=Path(), tune=recipe_of(known.model, known.recipe))
+    return replace(defaults, tasks=tyro.MISSING, out=tyro.MISSING)
+
+
+def _score(words: Words) -> None:
+    """Judge a submission or predictions against solutions."""
+    from arc_kaggle.report import score_lines
+    from arc_kaggle.score import ScoreConfig, score
+
+    scores = score(_parse(ScoreConfig, words, "score"))
+    print(score_lines(scores))
+    print(f"{scores['n_tasks']} tasks")
+
+
+def _show(words: Words) -> None:
+    """Draw a task, a view, or a prompt with its trained tokens."""
+    from arc_kaggle.gallery import ShowConfig, show
+    from arc_kaggle.show import print_text
+
+    for text in show(_parse(ShowConfig, words, "show"), shutil.get_terminal_size().columns):
+        print_text(text)
+
+
+def _train(words: Words) -> None:
+    """Make a model from training rules."""
+    from arc_kaggle.train import TrainConfig, train
+
+    config = _parse(TrainConfig, words, "train")
+    facts = train(config)
+    print(f"{config.out}: {facts['tokens']} tokens, {facts['hours']} h, loss {facts['loss']:.3f}")
+
+
+COMMANDS: dict[str, Callable[[Words], None]] = {"solve": _solve, "score": _score, "show": _show, "train": _train}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The configuration of a run: composes the stages' own configs, reads and writes them. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from arc_kaggle.card import read_card
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.generate import GenerateConfig
+from arc_kaggle.recipe import RECIPES, Precision, TuneConfig
+
+BOX_FOLDER = Path(__file__).parent / "box"
+"""The model that ships with the package."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SolveConfig:
+    """Solve tasks: fine-tune on each, answer it under many views, vote, and write submission.json."""
+
+    tasks: str
+    """arc1:training, arc1:evaluation, arc2:training, arc2:evaluation, or a path to tasks in Kaggle's format."""
+    out: Path
+    """Folder for submission.json, predictions/, report.json and config.json."""
+    select: str = ""
+    """Which tasks: a position, a slice such as 0:20, ids with commas between, or shortest:N. All where empty."""
+    model: Path = BOX_FOLDER
+    """Hugging Face causal LM folder; the model that ships with the package where not given."""
+    recipe: str = "auto"
+    """Defaults of --tune: none, lora, box, or auto for what the model's card names (lora without a card)."""
+    time_limit_minutes: float = 700.0
+    """Minutes from the start until everything is on disk (12 h less 20 min)."""
+    precision: Precision = "auto"
+    """Compute type of the model."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
+    engine: Literal["hf", "fake"] = "hf"
+    """What generates; `fake` repeats the test input and needs no model (for tests)."""
+    seed: int = 0
+    """Seed of views, examples and adapters; with the task's id it makes the task's own generator."""
+    overwrite: bool = False
+    """Replace the results that an earlier run left in --out."""
+    in_process: bool = False
+    """Run the model in this process instead of a child; no crash protection (for tests)."""
+    max_tries: int = 2
+    """Times a task is started before a worker that died of it twice is taken as an answer."""
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+
+    def __post_init__(self) -> None:
+        for name, value in (("generate.n_views", self.generate.n_views), ("max_tries", self.max_tries)):
+            if value < 1:
+                raise ConfigError(f"option {name}: found {value}, expected 1 or more")
+        if not self.time_limit_minutes > 0:
+            raise ConfigError(
+                f"option time_limit_minutes: found {self.time_limit_minutes}, expected more than 0 minutes"
+            )
+
+
+def recipe_of(model: Path, recipe: str = "auto") -> TuneConfig:
+    """The test-time fine-tuning of a named recipe; `auto` asks the model's card. Raises ConfigError, ModelError."""
+    card = read_card(model) if recipe == "auto" else None
+    name = recipe if recipe != "auto" else card.recipe if card else "lora"
+    if name not in RECIPES:
+        raise ConfigError(
+            f"recipe {name!r}: no such recipe{_nearest(name, RECIPES)}; expected one of {', '.join(RECIPES)}"
+        )
+    return RECIPES[name]
+
+
+def config_to_json(config: Any) -> dict[str, Any]:
+    """Plain JSON values of a config dataclass."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
+
+
+def config_from_json(cls: type[T], value: Mapping[str, Any], where: str = "config") -> T:
+    """Read a config dataclass back. An unknown option is a ConfigError that names the nearest known one."""
+    types = typing.get_type_hints(cls)
+    for name in value:
+        if name not in types:
+            raise ConfigError(f"{where}: unknown option {name!r}{_nearest(name, types)}")
+    return cls(**{name: _field_from_json(types[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def _field_from_json(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return config_from_json(typing.cast(Any, kind), value, where)
+    if kind is Path:
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""

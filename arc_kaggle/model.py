@@ -1,0 +1,150 @@
+"""The model: any Hugging Face causal LM folder, with the text format it was trained on written beside its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from arc_kaggle.card import CARD_FILE, ModelCard, read_card, write_card
+from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.prompt import PromptFormat
+from arc_kaggle.recipe import Precision
+from arc_kaggle.tokens import check_cells, single_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BOX_SYMBOLS = ("<pad>", "<bos>", "<eos>", "I", "O", "\n", *"0123456789")
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A causal LM and its tokenizer, its prompt format, and the ids that end an answer and fill a batch."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompt_format: PromptFormat
+    end_id: int
+    pad_id: int
+    autocast: torch.dtype | None
+    """Compute type of matrix products over fp32 weights; None where weights and products have one type."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.network.device)
+
+    def computing(self) -> torch.autocast:
+        """A context in which the network computes in its precision."""
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
+
+
+def load_model(folder: str | Path, precision: Precision = "auto", device: str = "auto") -> LoadedModel:
+    """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
+
+    `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
+    capability 8.0 on, else fp16 (a T4 has no bf16).
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model folder {folder}: found no config.json, expected a Hugging Face causal LM folder")
+    target = pick_device(device)
+    chosen = pick_precision(target, precision)
+    on_cpu = target.type == "cpu"
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32 if on_cpu else DTYPES[chosen], local_files_only=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model folder {folder}: {_first_line(error)}") from error
+    autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
+    return _finish(network.to(target), tokenizer, prompt_format(folder, tokenizer), autocast)
+
+
+def _finish(network: Any, tokenizer: Any, fmt: PromptFormat, autocast: torch.dtype | None) -> LoadedModel:
+    check_cells(tokenizer)
+    end_id = single_token(fmt.end, tokenizer, "end of an answer")
+    pad_id = end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return LoadedModel(network.eval(), tokenizer, fmt, end_id, pad_id, autocast)
+
+
+def pick_device(device: str) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(device: torch.device, precision: Precision = "auto") -> str:
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    features: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.11
+    return "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "fp32"
+
+
+def prompt_format(folder: Path, tokenizer: Any) -> PromptFormat:
+    """The prompt format beside the weights, or a plain one from the tokenizer's own begin and end tokens."""
+    if card := read_card(folder):
+        return card.prompt_format
+    if tokenizer.eos_token is None:
+        raise PromptError(f"model folder {folder}: found neither {CARD_FILE} nor an eos token to end answers with")
+    return PromptFormat(begin=tokenizer.bos_token or "", input="I", output="O", end=tokenizer.eos_token)
+
+
+def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, Any]) -> None:
+    """Write weights (bf16 safetensors), tokenizer and card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.network.state_dict().items()}
+    model.network.save_pretrained(folder, state_dict=weights)
+    model.tokenizer.save_pretrained(folder)
+    write_card(folder, ModelCard(model.prompt_format, recipe, facts))
+
+
+def new_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None) -> LoadedModel:
+    """A small Llama with random weights, heads of 32, and a tokenizer of 16 symbols, one token a cell."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(BOX_SYMBOLS),
+        hidden_size=hidden_size,
+        intermediate_size=round(hidden_size * 8 / 3 / 64) * 64,
+        num_hidden_layers=n_layers,
+        num_attention_heads=hidden_size // 32,
+        max_position_embeddings=16384,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    fmt = PromptFormat(begin="<bos>", input="I", output="O", end="<eos>")
+    return _finish(LlamaForCausalLM(config), box_tokenizer(), fmt, autocast)
+
+
+def box_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer whose every symbol is one token; any other character is refused."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(BOX_SYMBOLS)}))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"

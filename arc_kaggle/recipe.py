@@ -1,0 +1,87 @@
+"""Recipes, as values: what test-time fine-tuning trains, for how long, at which rate; and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Compute type: `auto` takes what the device is good at."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimConfig:
+    """AdamW and its learning rate."""
+
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """Shape of the learning rate after warm-up; cosine and linear end at 0."""
+    warmup_fraction: float = 0.1
+    """Share of the steps in which the learning rate rises from 0, 0..1."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay on matrices, per step times the learning rate."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """A LoRA adapter (Hu et al. 2021, arXiv:2106.09685), by peft."""
+
+    rank: int = 32
+    """Rank of the two factors."""
+    alpha: float = 16
+    """Scale: alpha / sqrt(rank) with rsLoRA, alpha / rank without."""
+    rslora: bool = True
+    """Rank-stabilized scale (Kalajdzievski 2023, arXiv:2312.03732)."""
+    modules: tuple[str, ...] = ("all-linear",)
+    """Names of the modules that get an adapter; `all-linear` is every linear one but the head."""
+
+
+@dataclass(frozen=True, slots=True)
+class TuneConfig:
+    """Test-time fine-tuning of every task."""
+
+    weights: Literal["lora", "all", "none"] = "lora"
+    """What is trained: a LoRA adapter, all weights (small models), or nothing at all."""
+    steps: int = 64
+    """Optimizer steps a task."""
+    batch_size: int = 1
+    """Augmented examples a step."""
+    max_seconds: float = 600.0
+    """Most seconds of fine-tuning a task; what is learnt by then is kept."""
+    max_tokens: int = 8192
+    """Longest example in tokens; of a longer task the last train pairs are left out."""
+    keep_background: float = 0.9
+    """Chance that colour 0 stays itself in an example, 0..1."""
+    bucket: int = 64
+    """Examples are padded to a multiple of this many tokens."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneReport:
+    """What fine-tuning came to: `outcome` is `tuned`, or begins with `base:` and says why the base answers instead."""
+
+    outcome: str
+    steps: int = 0
+    first_loss: float | None = None
+    """Loss of the first step in nats."""
+    last_loss: float | None = None
+    """Loss of the last step in nats."""
+    seconds: float = 0.0
+
+
+RECIPES = {
+    "none": TuneConfig(weights="none"),
+    "lora": TuneConfig(),
+    "box": TuneConfig(
+        weights="all",
+        steps=60,
+        batch_size=6,
+        optim=OptimConfig(learning_rate=6e-4, schedule="linear", warmup_fraction=0.05),
+    ),
+}
+"""Recipes by name. `lora` fits any model; `box` trains all weights of the small model that ships."""

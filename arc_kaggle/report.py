@@ -1,0 +1,123 @@
+"""What a run came to: per task solved or why not, seconds, reasons; then the scores. Values and text only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from arc_kaggle.metrics import (
+    PredictionsByTask,
+    answer_rank,
+    is_solved,
+    kaggle_score,
+    prediction_scores,
+    predictions_of,
+    unanswered_reasons,
+    voting_accuracy,
+)
+from arc_kaggle.recipe import TuneReport
+from arc_kaggle.submission import Attempts
+from arc_kaggle.task import Query, Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """What a task took, as its worker tells it."""
+
+    task_id: str
+    tune: TuneReport
+    infer_seconds: float
+    """Seconds of inference; where tasks share batches, an equal share of them."""
+    reasons: dict[str, int]
+    """How many predictions were `answered`, and how many had no grid, by reason."""
+    dropped_pairs: int
+    """Train pairs left out of the longest prompt."""
+    peak_memory_mib: float = 0.0
+    """Most memory that the worker ever held until then, MiB."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TaskRun:
+        return cls(**{**value, "tune": TuneReport(**value["tune"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """One row of the table. `verdict` is `solved`, `not scored`, or says why not; `run` is None without an answer."""
+
+    task_id: str
+    verdict: str
+    tries: int
+    run: TaskRun | None
+
+
+def task_report(
+    task: Task,
+    attempts: Sequence[Attempts],
+    predictions: PredictionsByTask,
+    run: TaskRun | None,
+    tries: int,
+    failure: str,
+) -> TaskReport:
+    """Why a task came out as it did; of several test inputs the first that is not solved speaks."""
+    verdicts = [_verdict(query, attempts[query.index], predictions) for query in task.queries]
+    unsolved = [verdict for verdict in verdicts if verdict != "solved"]
+    verdict = unsolved[0] if unsolved else "solved"
+    if failure and verdict != "solved":
+        verdict = f"{failure}; {verdict}"
+    if len(verdicts) > 1 and unsolved and task.has_solution:
+        verdict = f"{len(verdicts) - len(unsolved)} of {len(verdicts)} solved; {verdict}"
+    return TaskReport(task.id, verdict, tries, run)
+
+
+def _verdict(query: Query, attempts: Attempts, predictions: PredictionsByTask) -> str:
+    found = predictions_of(query, predictions)
+    if not any(prediction.grid is not None for prediction in found):
+        reasons = ", ".join(f"{reason} {n}" for reason, n in unanswered_reasons({"": found}).most_common())
+        return f"no view gave a grid: {reasons}" if found else "not reached"
+    if query.answer is None:
+        return "not scored"
+    if is_solved(query, attempts):
+        return "solved"
+    rank = answer_rank(query, found)
+    return f"right answer outvoted, place {rank}" if rank else "right answer never produced"
+
+
+def scores_json(
+    attempts: Mapping[str, Sequence[Attempts]], predictions: PredictionsByTask, tasks: Sequence[Task]
+) -> dict[str, Any]:
+    """Every score of the tasks whose answers are known; empty where none are."""
+    known = [task for task in tasks if task.has_solution]
+    if not known:
+        return {}
+    scores = {"kaggle": kaggle_score(attempts, known), **prediction_scores(predictions, known)}
+    reasons = dict(unanswered_reasons({task.id: predictions.get(task.id, ()) for task in known}))
+    plain = {name: asdict(score) for name, score in scores.items()}
+    return {**plain, "voting_accuracy": voting_accuracy(scores), "unanswered_by_reason": reasons, "n_tasks": len(known)}
+
+
+def table(reports: Sequence[TaskReport]) -> str:
+    """A line a task: seconds in training and in inference, tries, verdict."""
+    lines = [f"{'task':<12}{'train s':>9}{'infer s':>9}{'tries':>7}  result"]
+    for report in reports:
+        tune_s, infer_s = (report.run.tune.seconds, report.run.infer_seconds) if report.run else (0.0, 0.0)
+        note = "" if report.run is None or report.run.tune.outcome == "tuned" else f" [{report.run.tune.outcome}]"
+        lines.append(f"{report.task_id:<12}{tune_s:>9.1f}{infer_s:>9.1f}{report.tries:>7}  {report.verdict}{note}")
+    return "\n".join(lines)
+
+
+def score_lines(scores: Mapping[str, Any]) -> str:
+    """Scores in per cent with their 95% intervals, a line each."""
+    if not scores:
+        return "no solutions known: nothing to score"
+    means = {name: value for name, value in scores.items() if isinstance(value, dict) and "mean" in value}
+    lines = [
+        f"{n:<16}{100 * v['mean']:>6.1f}%  (95% {100 * v['low']:.1f}..{100 * v['high']:.1f})" for n, v in means.items()
+    ]
+    voting = scores["voting_accuracy"]
+    lines.append(
+        f"{'voting_accuracy':<16}"
+        + ("     -   (no right prediction to keep)" if voting is None else f"{100 * voting:>6.1f}%")
+    )
+    reasons = ", ".join(f"{reason} {n}" for reason, n in scores["unanswered_by_reason"].items()) or "none"
+    return "\n".join([*lines, f"unanswered by reason: {reasons}"])

@@ -1,0 +1,60 @@
+"""Judging: a submission, or the predictions of a run, against known solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from arc_kaggle.candidate import read_prediction_folder
+from arc_kaggle.dataset import load_solutions_json, load_tasks
+from arc_kaggle.errors import SubmissionError, TaskError
+from arc_kaggle.metrics import kaggle_score
+from arc_kaggle.report import scores_json
+from arc_kaggle.submission import read_submission, vote_task
+from arc_kaggle.task import Task, task_from_json, task_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreConfig:
+    """Judge a submission, or predictions by a new vote, against solutions, Kaggle's way."""
+
+    submission: Path
+    """submission.json, or a folder that `solve` wrote: its predictions are voted on anew."""
+    tasks: str
+    """The tasks that were solved, as for `solve`."""
+    select: str = ""
+    """Which of them, as for `solve`."""
+    solutions: Path | None = None
+    """Kaggle's solutions file, where the tasks come without."""
+
+
+def score(config: ScoreConfig) -> dict[str, Any]:
+    """Scores by name, each {mean, low, high}, 0..1. Raises SubmissionError or TaskError."""
+    tasks = with_solutions(load_tasks(config.tasks, config.select), config.solutions)
+    if unknown := [task.id for task in tasks if not task.has_solution]:
+        raise TaskError(
+            f"tasks {config.tasks}: {len(unknown)} have no solution, the first is {unknown[0]}; name --solutions"
+        )
+    if config.submission.is_dir():
+        return _score_predictions(config.submission, tasks)
+    attempts = read_submission(config.submission, tasks)
+    return {"kaggle": asdict(kaggle_score(attempts, tasks)), "n_tasks": len(tasks)}
+
+
+def with_solutions(tasks: Sequence[Task], path: Path | None) -> list[Task]:
+    """Tasks with the answers of a Kaggle solutions file in place."""
+    if path is None:
+        return list(tasks)
+    solutions = load_solutions_json(path)
+    return [task_from_json(task.id, task_to_json(task), solutions.get(task.id, []), path.name) for task in tasks]
+
+
+def _score_predictions(folder: Path, tasks: Sequence[Task]) -> dict[str, Any]:
+    inner = folder / "predictions"
+    predictions = read_prediction_folder(inner if inner.is_dir() else folder)
+    if not predictions:
+        raise SubmissionError(f"folder {folder}: found no predictions (*.jsonl), expected those that `solve` writes")
+    attempts = {task.id: vote_task(task, predictions.get(task.id, ())) for task in tasks}
+    return scores_json(attempts, predictions, tasks)

@@ -1,0 +1,97 @@
+"""The method on one screen: tune on a task, answer it under many views, reverse the views. The vote is the caller's."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from arc_kaggle.budget import Deadline
+from arc_kaggle.candidate import Prediction
+from arc_kaggle.config import SolveConfig
+from arc_kaggle.encoder import GridEncoder
+from arc_kaggle.engines.base import Engine
+from arc_kaggle.generate import make_requests, predict
+from arc_kaggle.prompt import PromptFormat
+from arc_kaggle.recipe import TuneReport
+from arc_kaggle.report import TaskRun
+from arc_kaggle.task import Task
+from arc_kaggle.tokens import Tokenizer
+from arc_kaggle.tune import Tuner, tuning_examples
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What a run needs, loaded once per process. Without a tuner the base model answers."""
+
+    engine: Engine
+    tuner: Tuner | None
+    encoder: GridEncoder
+    prompt_format: PromptFormat
+    tokenizer: Tokenizer
+
+
+Keep = Callable[[Prediction], None]
+
+
+def solve_tasks(
+    tasks: Sequence[Task], method: Method, config: SolveConfig, deadline: Deadline, keep: Keep
+) -> Iterator[TaskRun]:
+    """Hand every prediction to `keep` as it comes; yield what a task took as soon as the task is through.
+
+    With a tuner tasks are done one by one, all views of a task in one batch; without one all tasks share batches.
+    """
+    groups = [tuple(tasks)] if method.tuner is None else [(task,) for task in tasks]
+    for group in groups:
+        tuned = tune_task(group[0], method, config, deadline)
+        yield from answer_tasks(group, tuned, method, config, deadline, keep)
+
+
+def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadline) -> TuneReport:
+    """Fine-tune on the task's own train pairs; where that goes wrong the model is the untouched base."""
+    if method.tuner is None:
+        return TuneReport("base: no fine-tuning asked for")
+    if len(task.train) < 2:
+        method.tuner.reset()
+        return TuneReport("base: one train pair, fine-tuning needs two")
+    rng = task_rng(task, config.seed, "tune")
+    examples = tuning_examples(task, method.encoder, method.prompt_format, method.tokenizer, config.tune, rng)
+    started = time.monotonic()
+    report = method.tuner.tune(examples, int(rng.integers(2**31)), deadline)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def answer_tasks(
+    tasks: Sequence[Task], tuned: TuneReport, method: Method, config: SolveConfig, deadline: Deadline, keep: Keep
+) -> Iterator[TaskRun]:
+    """Answer every view of every query in as few batches as memory allows."""
+    encoder, fmt, tokenizer = method.encoder, method.prompt_format, method.tokenizer
+    started, reasons = time.monotonic(), {task.id: Counter[str]() for task in tasks}
+    requests = [
+        request
+        for task in tasks
+        for request in make_requests(
+            task, encoder, fmt, tokenizer, config.generate, task_rng(task, config.seed, "views")
+        )
+    ]
+    until = deadline.earlier(config.generate.max_seconds * len(tasks))
+    left = Counter(request.task_id for request in requests)
+    dropped = {request.task_id: request.dropped_pairs for request in requests}
+    for prediction in predict(requests, method.engine, encoder, fmt, tokenizer, config.generate, until):
+        keep(prediction)
+        task_id = prediction.task_id
+        reasons[task_id][prediction.reason or "answered"] += 1
+        left[task_id] -= 1
+        if not left[task_id]:
+            seconds = (time.monotonic() - started) / len(tasks)
+            yield TaskRun(task_id, tuned, seconds, dict(reasons[task_id]), dropped[task_id])
+
+
+def task_rng(task: Task, seed: int, purpose: str) -> np.random.Generator:
+    """A generator that is the task's own: the same whatever runs before it, in whichever process."""
+    digest = hashlib.sha256(f"{task.id}/{purpose}".encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])

@@ -1,0 +1,108 @@
+"""The submission: two valid grids for every query, on disk from the first second, replaced as a whole each time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arc_kaggle.candidate import Candidate, Prediction
+from arc_kaggle.dataset import read_json
+from arc_kaggle.errors import ArcKaggleError, SubmissionError
+from arc_kaggle.grid import Grid, as_grid, grid_lists, same_grid
+from arc_kaggle.task import Query, Task
+from arc_kaggle.vote import rank_candidates
+
+Attempts = tuple[Grid, Grid]
+ATTEMPT_NAMES = ("attempt_1", "attempt_2")
+
+
+def fallback_grids(query: Query) -> list[Grid]:
+    """Grids for a query without an answer: its input as it is, then the input with every cell its commonest colour."""
+    commonest = np.bincount(query.input.ravel()).argmax()
+    return [query.input, np.full_like(query.input, commonest), np.zeros((1, 1), dtype=np.int8)]
+
+
+def vote_task(task: Task, predictions: Sequence[Prediction]) -> list[Attempts]:
+    """The two attempts for every query of a task, by the vote over its predictions."""
+    by_query = {q.index: rank_candidates(p for p in predictions if p.query == q.index) for q in task.queries}
+    return [choose_attempts(query, by_query[query.index]) for query in task.queries]
+
+
+def choose_attempts(query: Query, ranked: Sequence[Candidate]) -> Attempts:
+    """The two best candidates; where there are fewer, fallback grids that differ from what is there already."""
+    chosen: list[Grid] = [candidate.grid for candidate in ranked[:2]]
+    for grid in fallback_grids(query):
+        if len(chosen) < 2 and not any(same_grid(grid, other) for other in chosen):
+            chosen.append(grid)
+    return chosen[0], chosen[-1]
+
+
+class SubmissionFile:
+    """submission.json: valid at every moment, because it is only ever replaced by another valid one."""
+
+    def __init__(self, path: Path, tasks: Sequence[Task]) -> None:
+        self.path = path
+        self.attempts = {task.id: [choose_attempts(query, []) for query in task.queries] for task in tasks}
+        self.write()
+
+    def set(self, task_id: str, attempts: list[Attempts]) -> None:
+        self.attempts[task_id] = attempts
+        self.write()
+
+    def write(self) -> None:
+        write_atomically(self.path, json.dumps(submission_json(self.attempts)))
+
+
+def submission_json(attempts: dict[str, list[Attempts]]) -> dict[str, list[dict[str, list[list[int]]]]]:
+    """Kaggle's format: task id -> for every test input {"attempt_1": grid, "attempt_2": grid}."""
+    return {
+        task_id: [dict(zip(ATTEMPT_NAMES, map(grid_lists, pair), strict=True)) for pair in queries]
+        for task_id, queries in attempts.items()
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step; a reader, or a crash, sees the old text or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_submission(path: Path, tasks: Sequence[Task]) -> dict[str, list[Attempts]]:
+    """Read and check a submission against its tasks. Raises SubmissionError that names file, task, query, attempt."""
+    try:
+        value = read_json(path)
+    except ArcKaggleError as error:
+        raise SubmissionError(str(error)) from error
+    if not isinstance(value, dict):
+        raise SubmissionError(f"{path.name}: found {type(value).__name__}, expected an object of task id -> answers")
+    missing = [task.id for task in tasks if task.id not in value]
+    if missing:
+        raise SubmissionError(f"{path.name}: found no answer for {len(missing)} tasks, the first is {missing[0]}")
+    return {task.id: _read_task(value[task.id], task, path.name) for task in tasks}
+
+
+def _read_task(value: Any, task: Task, name: str) -> list[Attempts]:
+    at = f"{name}: task {task.id}"
+    if not isinstance(value, list) or len(value) != len(task.test):
+        found = f"{len(value)} answers" if isinstance(value, list) else type(value).__name__
+        raise SubmissionError(f"{at}: found {found}, expected a list of {len(task.test)}, one a test input")
+    return [_read_attempts(answer, f"{at}, query {i}") for i, answer in enumerate(value)]
+
+
+def _read_attempts(value: Any, at: str) -> Attempts:
+    if not isinstance(value, dict) or not set(ATTEMPT_NAMES) <= value.keys():
+        raise SubmissionError(f'{at}: expected an object with "attempt_1" and "attempt_2"')
+    try:
+        first, second = (as_grid(value[name], f"{at}, {name}") for name in ATTEMPT_NAMES)
+    except ArcKaggleError as error:
+        raise SubmissionError(str(error)) from error
+    return first, second

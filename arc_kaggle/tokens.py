@@ -1,0 +1,65 @@
+"""Prompts become token ids and labels, span by span; completions become text again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_kaggle.errors import PromptError
+from arc_kaggle.prompt import Prompt
+
+NOT_TRAINED = -100
+TokenIds = NDArray[np.int64]
+
+
+class Tokenizer(Protocol):
+    """What is used of a Hugging Face tokenizer."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """Token ids (T,) and labels (T,); a label is the token id itself, or -100 where it is not trained on."""
+
+    ids: TokenIds
+    labels: TokenIds
+
+
+def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> Example:
+    """Ids and labels of a prompt. Spans are tokenized one by one: no token ever crosses a span's border."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for span in prompt.spans:
+        span_ids = tokenizer.encode(span.text, add_special_tokens=False) if span.text else []
+        ids += span_ids
+        labels += span_ids if span.trained else [NOT_TRAINED] * len(span_ids)
+    return Example(np.array(ids, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def single_token(text: str, tokenizer: Tokenizer, role: str) -> int:
+    """The id of a text that must be exactly one token, such as the end of an answer. Raises PromptError."""
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) != 1:
+        raise PromptError(
+            f"{role}: {text!r} is {len(ids)} tokens, expected 1; choose another text in the prompt format"
+        )
+    return ids[0]
+
+
+def check_cells(tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that merges digits or newlines: the minimal encoder needs one token a cell."""
+    digits = "0123456789"
+    for text in (digits, *(a + b for a in digits for b in digits), "01\n10\n01"):
+        n_tokens = len(tokenizer.encode(text, add_special_tokens=False))
+        if n_tokens != len(text):
+            raise PromptError(
+                f"tokenizer: {text!r} is {n_tokens} tokens, expected {len(text)}: it merges digits or newlines, so "
+                "that a cell is not a token; use a model whose digits are single tokens"
+            )

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from arc_kaggle.augmentation import Augmentation
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.grid import Grid, as_grid, grid_key, grid_lists
+
+_KINDS = {"task_id": str, "query": int, "view": int, "text": str, "log_prob": float, "n_tokens": int}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +47,9 @@ class Prediction:
     @classmethod
     def from_json(cls, value: dict[str, Any], where: str) -> Prediction:
         grid = None if value["grid"] is None else as_grid(value["grid"], where)
+        for name, kind in {**_KINDS, "reason": str if grid is None else NoneType}.items():
+            if type(value[name]) is not kind:
+                raise SubmissionError(f"{name}: found {value[name]!r:.40}, expected {kind.__name__}")
         return cls(**{**value, "grid": grid, "augmentation": Augmentation.from_json(value["augmentation"])})
 
 
@@ -74,9 +80,14 @@ def group_candidates(predictions: Iterable[Prediction]) -> list[Candidate]:
 
 
 def append_prediction(folder: Path, prediction: Prediction) -> None:
-    """Add one line to the file of the prediction's task, in one write, so that it survives the death of the writer."""
+    """Add one line to the file of the prediction's task, in one write, so that it survives the death of the writer.
+
+    A torn last line, left by an earlier writer that was killed, is cut off first.
+    """
     line = json.dumps(prediction.to_json()) + "\n"
-    with (folder / f"{prediction.task_id}.jsonl").open("ab") as file:
+    with (folder / f"{prediction.task_id}.jsonl").open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
         file.write(line.encode())
 
 
@@ -91,7 +102,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         where = f"{path.name}, line {number}"
         try:
             prediction = Prediction.from_json(json.loads(line), where)
-        except (ValueError, KeyError, TypeError, ArcKaggleError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, ArcKaggleError) as error:
             raise SubmissionError(f"{where}: {error!r}, expected a prediction as `solve` writes it") from error
         kept[prediction.key] = prediction
     return list(kept.values())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.errors import ModelError
-from arc_kaggle.prompt import PromptFormat
+from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.presets import Preset
+from arc_kaggle.prompt import Loss, PromptFormat
 
 CARD_FILE = "arc_kaggle.json"
 
@@ -20,6 +22,14 @@ class ModelCard:
     prompt_format: PromptFormat
     recipe: str
     facts: dict[str, Any]
+    encoder: str = "minimal"
+    loss: Loss = "outputs_but_first"
+    inputs_format: PromptFormat | None = None
+
+    @property
+    def preset(self) -> Preset:
+        """How tasks are put to the model."""
+        return Preset(self.prompt_format, self.encoder, self.loss, self.inputs_format)
 
 
 def read_card(folder: Path) -> ModelCard | None:
@@ -29,12 +39,35 @@ def read_card(folder: Path) -> ModelCard | None:
         return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return ModelCard(PromptFormat(**value["prompt_format"]), value["recipe"], value["facts"])
-    except (ValueError, KeyError, TypeError) as error:
+        given = [name for name in ("prompt_format", "inputs_format") if value.get(name)]
+        return ModelCard(**{**value, **{name: format_from_json(value[name]) for name in given}})
+    except (ValueError, KeyError, TypeError, PromptError) as error:
+        found = error if isinstance(error, PromptError) else repr(error)
         raise ModelError(
-            f"{path}: {error!r}, expected prompt_format (begin, input, output, end), recipe, facts"
+            f"{path}: {found}, expected prompt_format (begin, input, output, end), recipe, facts, and perhaps "
+            "encoder, loss, inputs_format"
         ) from error
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
     (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
+
+
+def format_from_json(value: Any) -> PromptFormat:
+    """The prompt format of a JSON object, as `asdict` makes it. What is left out has its default.
+
+    Raises PromptError for what is missing, unknown, or not of its type.
+    """
+    if not isinstance(value, dict):
+        raise PromptError(f"prompt_format: found {value!r:.60}, expected an object")
+    known = {field.name: field for field in fields(PromptFormat)}
+    for name, found in value.items():
+        if name not in known:
+            nearest = get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise PromptError(f"prompt_format: found {name!r}, the nearest that exists is {nearest!r}")
+        expected = {"str": (str,), "str | None": (str, type(None)), "bool": (bool,)}[str(known[name].type)]
+        if not isinstance(found, expected):
+            raise PromptError(f"prompt_format: found {found!r:.60} as {name!r}, expected {known[name].type}")
+    if missing := [name for name, field in known.items() if field.default is MISSING and name not in value]:
+        raise PromptError(f"prompt_format: found no {', '.join(missing)}")
+    return PromptFormat(**value)

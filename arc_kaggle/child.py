@@ -9,18 +9,20 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.config import SolveConfig
+from arc_kaggle.errors import WorkerError
 
 LOG_NAME = "worker.log"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 class WorkerLost(Exception):
-    """A worker that died, refused, or did not answer in time. `was_ready`: its model had been loaded."""
+    """A worker that died, gave up, or did not answer in time. `was_ready`: its model had been loaded."""
 
     def __init__(self, what: str, was_ready: bool) -> None:
         super().__init__(what)
@@ -33,7 +35,7 @@ class Worker(Protocol):
     def send(self, job: dict[str, Any]) -> None: ...
 
     def receive(self, until: Deadline) -> dict[str, Any]:
-        """The next message. Raises WorkerLost where none comes."""
+        """The next message. Raises WorkerLost where none comes, WorkerError for a model that cannot be loaded."""
         ...
 
     def kill(self) -> None:
@@ -62,8 +64,10 @@ class ChildWorker:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.messages.put(json.loads(line))
+        with self.process.stdout as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # else torn: the worker died as it wrote
+                    self.messages.put(json.loads(line))
         self.messages.put(None)
 
     def send(self, job: dict[str, Any]) -> None:
@@ -91,8 +95,11 @@ class ChildWorker:
         return f"the worker died {how}{last}; see {LOG_NAME}"
 
     def kill(self) -> None:
+        assert self.process.stdin is not None
         self.process.kill()
         self.process.wait()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
 
 
 class InProcessWorker:
@@ -117,6 +124,8 @@ class InProcessWorker:
 
 def _checked(message: dict[str, Any], worker: ChildWorker | InProcessWorker) -> dict[str, Any]:
     if message["event"] == "refused":
+        if not worker.was_ready:
+            raise WorkerError(f"the worker could not start: {message['message']}")
         raise WorkerLost(message["message"], worker.was_ready)
     worker.was_ready = worker.was_ready or message["event"] == "ready"
     return message

@@ -68,13 +68,13 @@ def _solve(words: Words) -> None:
 
 def _solve_defaults(words: Words) -> SolveConfig:
     """Defaults of `solve` under the recipe that --recipe, or the card of --model, asks for."""
-    from arc_kaggle.config import BOX_FOLDER, SolveConfig, recipe_of
+    from arc_kaggle.config import BOX_FOLDER, SolveConfig
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--model", type=Path, default=BOX_FOLDER)
     early.add_argument("--recipe", default="auto")
     known, _ = early.parse_known_args(words)
-    defaults = SolveConfig(tasks="", out=Path(), tune=recipe_of(known.model, known.recipe))
+    defaults = SolveConfig(tasks="", out=Path(), model=known.model, recipe=known.recipe)
     return replace(defaults, tasks=tyro.MISSING, out=tyro.MISSING)
 
 
@@ -97,6 +97,27 @@ def _show(words: Words) -> None:
         print_text(text)
 
 
+def _fit(words: Words) -> None:
+    """Say which tasks fit a number of tokens, before any training."""
+    from arc_kaggle.lengths import FitConfig, fit
+
+    print(fit(_parse(FitConfig, words, "fit")).text)
+
+
+def _symbols(words: Words) -> None:
+    """Find single-token symbols, and check a set of ten."""
+    from arc_kaggle.symbols import SymbolsConfig, symbols
+
+    print(symbols(_parse(SymbolsConfig, words, "symbols")).text)
+
+
+def _combine(words: Words) -> None:
+    """Merge runs into one: pooled votes, or one attempt of each submission."""
+    from arc_kaggle.combine import CombineConfig, combine
+
+    print(combine(_parse(CombineConfig, words, "combine")).text)
+
+
 def _train(words: Words) -> None:
     """Make a model from training rules."""
     from arc_kaggle.train import TrainConfig, train
@@ -106,7 +127,19 @@ def _train(words: Words) -> None:
     print(f"{config.out}: {facts['tokens']} tokens, {facts['hours']} h, loss {facts['loss']:.3f}")
 
 
-COMMANDS: dict[str, Callable[[Words], None]] = {"solve": _solve, "score": _score, "show": _show, "train": _train}
-
-if __name__ == "__main__":
+def entry() -> None:
+    """The console script."""
     sys.exit(main())
+
+
+COMMANDS: dict[str, Callable[[Words], None]] = {
+    "solve": _solve,
+    "score": _score,
+    "combine": _combine,
+    "show": _show,
+    "fit": _fit,
+    "symbols": _symbols,
+    "train": _train,
+}
+if __name__ == "__main__":
+    entry()

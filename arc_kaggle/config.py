@@ -34,8 +34,13 @@ class SolveConfig:
     """Which tasks: a position, a slice such as 0:20, ids with commas between, or shortest:N. All where empty."""
     model: Path = BOX_FOLDER
     """Hugging Face causal LM folder; the model that ships with the package where not given."""
+    prompt: str = "auto"
+    """How tasks are put to the model: plain, arc24, arc24-no-system, architects, nvarc, chat for the tokenizer's own
+    chat template, or auto for what the model's card says (plain without a card)."""
+    encoder: str = ""
+    """How grids are written, such as shape+rows+minimal; what --prompt goes with where empty."""
     recipe: str = "auto"
-    """Defaults of --tune: none, lora, box, or auto for what the model's card names (lora without a card)."""
+    """What --tune is where it is not given: none, lora, box, or auto for what the model's card names (else lora)."""
     time_limit_minutes: float = 700.0
     """Minutes from the start until everything is on disk (12 h less 20 min)."""
     precision: Precision = "auto"
@@ -53,12 +58,19 @@ class SolveConfig:
     max_tries: int = 2
     """Times a task is started before a worker that died of it twice is taken as an answer."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
-    tune: TuneConfig = field(default_factory=TuneConfig)
+    tune: TuneConfig = None  # type: ignore[assignment]  # None: what --recipe says
 
     def __post_init__(self) -> None:
-        for name, value in (("generate.n_views", self.generate.n_views), ("max_tries", self.max_tries)):
-            if value < 1:
-                raise ConfigError(f"option {name}: found {value}, expected 1 or more")
+        if self.tune is None:
+            object.__setattr__(self, "tune", recipe_of(self.model, self.recipe))
+        counts = (
+            ("generate.n_views", self.generate.n_views, 1),
+            ("max_tries", self.max_tries, 1),
+            ("seed", self.seed, 0),
+        )
+        for name, value, least in counts:
+            if value < least:
+                raise ConfigError(f"option {name}: found {value}, expected {least} or more")
         if not self.time_limit_minutes > 0:
             raise ConfigError(
                 f"option time_limit_minutes: found {self.time_limit_minutes}, expected more than 0 minutes"

@@ -90,12 +90,14 @@ class Supervisor:
 
     def run(self) -> None:
         """Until every task is through, or the deadline. Raises WorkerError where a worker cannot be started."""
+        failed_starts = 0
         while self.waiting and not self._closing:
             worker: Worker = InProcessWorker(self.config) if self.config.in_process else ChildWorker(self.config)
             try:
                 self._serve(worker)
             except WorkerLost as lost:
-                if not (lost.was_ready or self._closing):
+                failed_starts = 0 if lost.was_ready else failed_starts + 1
+                if failed_starts == self.config.max_tries and not self._closing:
                     raise WorkerError(f"the worker could not start: {lost}") from lost
             finally:
                 worker.kill()
@@ -124,8 +126,8 @@ class Supervisor:
 
     def _requeue(self, tasks: list[Task], what: str) -> None:
         """Tasks that a lost worker left behind: one by one, behind the others, `max_tries` times in all."""
+        self._vote(tasks)
         for task in tasks:
-            self._vote(task)
             self.failures[task.id] = what
             if self.tries[task.id] < self.config.max_tries:
                 self.waiting.append([task])
@@ -138,16 +140,18 @@ class Supervisor:
                 run = TaskRun.from_json(message["run"])
                 self.runs[run.task_id] = run
                 self.failures.pop(run.task_id, None)
-                self._vote(self.by_id[run.task_id])
+                self._vote([self.by_id[run.task_id]])
 
-    def _vote(self, task: Task) -> None:
-        """Turn what is on disk for a task into its attempts."""
-        path = self.config.out / "predictions" / f"{task.id}.jsonl"
-        self.predictions[task.id] = read_predictions(path) if path.exists() else []
-        self.submission.set(task.id, vote_task(task, self.predictions[task.id]))
+    def _vote(self, tasks: Sequence[Task]) -> None:
+        """Turn what is on disk for tasks into their attempts; one write for all of them."""
+        for task in tasks:
+            path = self.config.out / "predictions" / f"{task.id}.jsonl"
+            self.predictions[task.id] = read_predictions(path) if path.exists() else []
+        self.submission.update({task.id: vote_task(task, self.predictions[task.id]) for task in tasks})
 
     def finish(self, seconds: float) -> SolveResult:
-        """Write report.json and give the result; callable at any moment."""
+        """Vote on what an interrupted worker left, write report.json and give the result; callable at any moment."""
+        self._vote([task for task in self.tasks if task.id not in self.runs])
         attempts = self.submission.attempts
         reports = tuple(
             task_report(

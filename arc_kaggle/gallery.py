@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from arc_kaggle.augmentation import Augmentation, spread_augmentations
 from arc_kaggle.config import BOX_FOLDER
 from arc_kaggle.dataset import load_tasks
-from arc_kaggle.encoder import MinimalGridEncoder
-from arc_kaggle.errors import ConfigError
-from arc_kaggle.prompt import Prompt, PromptFormat, query_prompt, training_prompt, with_answer
+from arc_kaggle.encoder import parse_encoder
+from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.presets import Preset
+from arc_kaggle.prompt import Loss, Prompt, query_prompt, training_prompt, with_answer
 from arc_kaggle.show import draw_example, draw_task, example_to_terminal, task_to_terminal, view_title
+from arc_kaggle.solve import task_rng
 from arc_kaggle.task import Query, Task
 from arc_kaggle.tokens import tokenize
 
@@ -39,7 +39,13 @@ class ShowConfig:
     seed: int = 0
     """Seed of the views."""
     model: Path = BOX_FOLDER
-    """Model folder whose tokenizer and prompt format make the prompt."""
+    """Model folder whose tokenizer makes the prompt."""
+    prompt: str = "auto"
+    """How the task is put to the model, as for `solve`."""
+    encoder: str = ""
+    """How grids are written, as for `solve`."""
+    loss: Loss | Literal["auto"] = "auto"
+    """What a training prompt trains, as for `solve --tune.loss`."""
     out: Path | None = None
     """File to draw into, .svg or .png; of several tasks each adds its id to the name. The terminal where not given."""
 
@@ -72,11 +78,17 @@ def _draw(task: Task, config: ShowConfig, path: Path | None, width: int) -> Text
 def _draw_prompt(view: Task, config: ShowConfig, path: Path | None, title: str, width: int) -> Text:
     from transformers import AutoTokenizer
 
-    from arc_kaggle.model import prompt_format
+    from arc_kaggle.model import pick_preset
 
-    tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
-    fmt = prompt_format(config.model, tokenizer)
-    example = tokenize(_prompt(view, config.what, fmt), tokenizer)
+    if not config.model.is_dir():  # what is no folder would be looked for on a network
+        raise ModelError(f"model folder {config.model}: found no such folder, expected one with a tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model folder {config.model}: found no tokenizer that can be read") from error
+    preset = pick_preset(config.model, tokenizer, config.prompt, config.encoder)
+    loss = preset.loss if config.loss == "auto" else config.loss
+    example = tokenize(_prompt(view, config.what, replace(preset, loss=loss)), tokenizer)
     if path is None:
         return example_to_terminal(example, tokenizer, title, width)
     draw_example(example, tokenizer, path, title)
@@ -89,10 +101,10 @@ def _drawn(path: Path) -> Text:
     return Text(f"drawn into {path}")
 
 
-def _prompt(view: Task, what: str, fmt: PromptFormat) -> Prompt:
-    encoder = MinimalGridEncoder()
+def _prompt(view: Task, what: str, preset: Preset) -> Prompt:
+    encoder, fmt = parse_encoder(preset.encoder), preset.format
     if what == "training_prompt":
-        return training_prompt(view, encoder, fmt)
+        return training_prompt(view, encoder, fmt, preset.loss)
     query = Query(view, 0)
     prompt = query_prompt(query, encoder, fmt)
     return prompt if query.answer is None else with_answer(prompt, query.answer, encoder, fmt)
@@ -101,5 +113,5 @@ def _prompt(view: Task, what: str, fmt: PromptFormat) -> Prompt:
 def _augmentation(task: Task, config: ShowConfig) -> Augmentation:
     if config.view < 0:
         raise ConfigError(f"option view: found {config.view}, expected 0 or more")
-    spread = spread_augmentations(config.view + 1, np.random.default_rng(config.seed), len(task.train))
+    spread = spread_augmentations(config.view + 1, task_rng(task, config.seed, "views"), len(task.train))
     return next(islice(spread, config.view, None))

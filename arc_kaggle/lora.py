@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class LoraAdapter:
     def __init__(self, model: LoadedModel, config: LoraConfig) -> None:
         import peft
 
-        modules = config.modules[0] if config.modules == ("all-linear",) else list(config.modules)
+        modules = config.modules[0] if config.modules == ("all-linear",) else _known(config.modules, model.network)
         lora = peft.LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,
@@ -58,12 +59,22 @@ class LoraAdapter:
                 layer.reset_lora_parameters("default", init_lora_weights=True)
 
     def detach(self) -> None:
-        """Take the adapter off the network for good."""
-        self.peft_model.unload()
+        """Take the adapter off the network for good; the base may be trained again."""
+        self.peft_model.unload().requires_grad_(True)
 
     def save(self, folder: Path) -> None:
         """Write the adapter in peft's format."""
         self.peft_model.save_pretrained(folder)
+
+
+def _known(modules: Sequence[str], network: nn.Module) -> list[str]:
+    """The names as they are, each in use in the network; peft itself passes over the unknown beside the known."""
+    paths = [f".{path}" for path, _ in network.named_modules()]
+    for name in modules:
+        if not any(path.endswith(f".{name}") for path in paths):
+            linear = sorted({p.rpartition(".")[2] for p, m in network.named_modules() if isinstance(m, nn.Linear)})
+            raise ConfigError(f"LoRA modules: found no {name!r} in the model, expected all-linear or some of {linear}")
+    return list(modules)
 
 
 class AllWeights:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from arc_kaggle.card import CARD_FILE, ModelCard, read_card, write_card
+from arc_kaggle.encoder import GridEncoder, parse_encoder
 from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.presets import Preset, find_preset
 from arc_kaggle.prompt import PromptFormat
 from arc_kaggle.recipe import Precision
-from arc_kaggle.tokens import check_cells, single_token
+from arc_kaggle.tokens import check_format
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,15 +27,20 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A causal LM and its tokenizer, its prompt format, and the ids that end an answer and fill a batch."""
+    """A causal LM and its tokenizer, how tasks are put to it, and the ids that end an answer and fill a batch."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    prompt_format: PromptFormat
+    preset: Preset
+    encoder: GridEncoder
     end_id: int
     pad_id: int
     autocast: torch.dtype | None
     """Compute type of matrix products over fp32 weights; None where weights and products have one type."""
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        return self.preset.format
 
     @property
     def device(self) -> torch.device:
@@ -43,12 +51,17 @@ class LoadedModel:
         return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
 
 
-def load_model(folder: str | Path, precision: Precision = "auto", device: str = "auto") -> LoadedModel:
+def load_model(
+    folder: str | Path, precision: Precision = "auto", device: str = "auto", prompt: str = "auto", encoder: str = ""
+) -> LoadedModel:
     """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
+
+    `prompt` and `encoder` are explained at `pick_preset`.
 
     `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
     capability 8.0 on, else fp16 (a T4 has no bf16).
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = Path(folder)
@@ -62,17 +75,17 @@ def load_model(folder: str | Path, precision: Precision = "auto", device: str = 
             folder, dtype=torch.float32 if on_cpu else DTYPES[chosen], local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model folder {folder}: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model folder {folder}: {_one_line(error)}") from error
     autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
-    return _finish(network.to(target), tokenizer, prompt_format(folder, tokenizer), autocast)
+    return _finish(network.to(target), tokenizer, pick_preset(folder, tokenizer, prompt, encoder), autocast)
 
 
-def _finish(network: Any, tokenizer: Any, fmt: PromptFormat, autocast: torch.dtype | None) -> LoadedModel:
-    check_cells(tokenizer)
-    end_id = single_token(fmt.end, tokenizer, "end of an answer")
+def _finish(network: Any, tokenizer: Any, preset: Preset, autocast: torch.dtype | None) -> LoadedModel:
+    encoder = parse_encoder(preset.encoder)
+    end_id = check_format(tokenizer, encoder, preset.format)
     pad_id = end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return LoadedModel(network.eval(), tokenizer, fmt, end_id, pad_id, autocast)
+    return LoadedModel(network.eval(), tokenizer, preset, encoder, end_id, pad_id, autocast)
 
 
 def pick_device(device: str) -> torch.device:
@@ -90,13 +103,23 @@ def pick_precision(device: torch.device, precision: Precision = "auto") -> str:
     return "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "fp32"
 
 
-def prompt_format(folder: Path, tokenizer: Any) -> PromptFormat:
-    """The prompt format beside the weights, or a plain one from the tokenizer's own begin and end tokens."""
-    if card := read_card(folder):
-        return card.prompt_format
+def pick_preset(folder: Path, tokenizer: Any, prompt: str = "auto", encoder: str = "") -> Preset:
+    """How tasks are put to a model: a preset by name, or for `auto` what its card says, or plain without a card.
+
+    `encoder` is a spec in place of the preset's own. Raises PromptError, ConfigError or ModelError.
+    """
+    card = read_card(folder) if prompt == "auto" else None
+    if card is None and prompt != "auto":
+        preset = find_preset(prompt, tokenizer)
+    else:
+        preset = card.preset if card else _plain_preset(folder, tokenizer)
+    return replace(preset, encoder=encoder) if encoder else preset
+
+
+def _plain_preset(folder: Path, tokenizer: Any) -> Preset:
     if tokenizer.eos_token is None:
         raise PromptError(f"model folder {folder}: found neither {CARD_FILE} nor an eos token to end answers with")
-    return PromptFormat(begin=tokenizer.bos_token or "", input="I", output="O", end=tokenizer.eos_token)
+    return find_preset("plain", tokenizer)
 
 
 def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, Any]) -> None:
@@ -105,7 +128,8 @@ def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, A
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.network.state_dict().items()}
     model.network.save_pretrained(folder, state_dict=weights)
     model.tokenizer.save_pretrained(folder)
-    write_card(folder, ModelCard(model.prompt_format, recipe, facts))
+    preset = model.preset
+    write_card(folder, ModelCard(preset.format, recipe, facts, preset.encoder, preset.loss, preset.inputs))
 
 
 def new_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None) -> LoadedModel:
@@ -125,8 +149,8 @@ def new_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype 
         bos_token_id=1,
         eos_token_id=2,
     )
-    fmt = PromptFormat(begin="<bos>", input="I", output="O", end="<eos>")
-    return _finish(LlamaForCausalLM(config), box_tokenizer(), fmt, autocast)
+    tokenizer = box_tokenizer()
+    return _finish(LlamaForCausalLM(config), tokenizer, find_preset("plain", tokenizer), autocast)
 
 
 def box_tokenizer() -> PreTrainedTokenizerBase:
@@ -146,5 +170,5 @@ def box_tokenizer() -> PreTrainedTokenizerBase:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+def _one_line(error: Exception) -> str:
+    return shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")

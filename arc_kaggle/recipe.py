@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from arc_kaggle.fit import Drop
+from arc_kaggle.prompt import Loss
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Compute type: `auto` takes what the device is good at."""
 
@@ -52,7 +55,13 @@ class TuneConfig:
     max_seconds: float = 600.0
     """Most seconds of fine-tuning a task; what is learnt by then is kept."""
     max_tokens: int = 8192
-    """Longest example in tokens; of a longer task the last train pairs are left out."""
+    """Longest example in tokens; of a longer task train pairs are left out."""
+    loss: Loss | Literal["auto"] = "auto"
+    """What an example trains: all outputs but the first, all outputs, the last output alone, everything, or auto for
+    what the prompt preset was trained with."""
+    drop: Drop = "last"
+    """Which train pair is left out first: the last, the one with most tokens, or the one whose input is least like a
+    test input."""
     keep_background: float = 0.9
     """Chance that colour 0 stays itself in an example, 0..1."""
     bucket: int = 64

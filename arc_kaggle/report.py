@@ -71,14 +71,14 @@ def task_report(
 
 
 def _verdict(query: Query, attempts: Attempts, predictions: PredictionsByTask) -> str:
+    if query.answer is not None and is_solved(query, attempts):
+        return "solved"
     found = predictions_of(query, predictions)
     if not any(prediction.grid is not None for prediction in found):
         reasons = ", ".join(f"{reason} {n}" for reason, n in unanswered_reasons({"": found}).most_common())
         return f"no view gave a grid: {reasons}" if found else "not reached"
     if query.answer is None:
         return "not scored"
-    if is_solved(query, attempts):
-        return "solved"
     rank = answer_rank(query, found)
     return f"right answer outvoted, place {rank}" if rank else "right answer never produced"
 
@@ -114,6 +114,8 @@ def score_lines(scores: Mapping[str, Any]) -> str:
     lines = [
         f"{n:<16}{100 * v['mean']:>6.1f}%  (95% {100 * v['low']:.1f}..{100 * v['high']:.1f})" for n, v in means.items()
     ]
+    if "voting_accuracy" not in scores:  # a submission alone, without its predictions
+        return "\n".join(lines)
     voting = scores["voting_accuracy"]
     lines.append(
         f"{'voting_accuracy':<16}"

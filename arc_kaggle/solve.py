@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from arc_kaggle.config import SolveConfig
 from arc_kaggle.encoder import GridEncoder
 from arc_kaggle.engines.base import Engine
 from arc_kaggle.generate import make_requests, predict
-from arc_kaggle.prompt import PromptFormat
+from arc_kaggle.prompt import Loss, PromptFormat
 from arc_kaggle.recipe import TuneReport
 from arc_kaggle.report import TaskRun
 from arc_kaggle.task import Task
 from arc_kaggle.tokens import Tokenizer
-from arc_kaggle.tune import Tuner, tuning_examples
+
+if TYPE_CHECKING:
+    from arc_kaggle.tune import Tuner
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Method:
     encoder: GridEncoder
     prompt_format: PromptFormat
     tokenizer: Tokenizer
+    loss: Loss = "outputs_but_first"
+    """What fine-tuning trains on where the recipe leaves it to the prompt."""
 
 
 Keep = Callable[[Prediction], None]
@@ -58,8 +63,11 @@ def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadlin
     if len(task.train) < 2:
         method.tuner.reset()
         return TuneReport("base: one train pair, fine-tuning needs two")
+    from arc_kaggle.tune import tuning_examples  # brings torch, which a run without a tuner never needs
+
     rng = task_rng(task, config.seed, "tune")
-    examples = tuning_examples(task, method.encoder, method.prompt_format, method.tokenizer, config.tune, rng)
+    encoder, fmt, tokenizer = method.encoder, method.prompt_format, method.tokenizer
+    examples = tuning_examples(task, encoder, fmt, tokenizer, config.tune, rng, method.loss)
     started = time.monotonic()
     report = method.tuner.tune(examples, int(rng.integers(2**31)), deadline)
     return replace(report, seconds=time.monotonic() - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ ATTEMPT_NAMES = ("attempt_1", "attempt_2")
 
 
 def fallback_grids(query: Query) -> list[Grid]:
-    """Grids for a query without an answer: its input as it is, then the input with every cell its commonest colour."""
+    """Grids for a query without an answer, best first: its input as it is, the input with every cell its commonest
+    colour, single cells. Two of them always differ, whichever one grid is there already.
+    """
     commonest = np.bincount(query.input.ravel()).argmax()
-    return [query.input, np.full_like(query.input, commonest), np.zeros((1, 1), dtype=np.int8)]
+    return [query.input, np.full_like(query.input, commonest), as_grid([[0]]), as_grid([[1]])]
 
 
 def vote_task(task: Task, predictions: Sequence[Prediction]) -> list[Attempts]:
@@ -39,7 +41,7 @@ def choose_attempts(query: Query, ranked: Sequence[Candidate]) -> Attempts:
     for grid in fallback_grids(query):
         if len(chosen) < 2 and not any(same_grid(grid, other) for other in chosen):
             chosen.append(grid)
-    return chosen[0], chosen[-1]
+    return chosen[0], chosen[1]
 
 
 class SubmissionFile:
@@ -50,8 +52,8 @@ class SubmissionFile:
         self.attempts = {task.id: [choose_attempts(query, []) for query in task.queries] for task in tasks}
         self.write()
 
-    def set(self, task_id: str, attempts: list[Attempts]) -> None:
-        self.attempts[task_id] = attempts
+    def update(self, attempts: Mapping[str, list[Attempts]]) -> None:
+        self.attempts.update(attempts)
         self.write()
 
     def write(self) -> None:

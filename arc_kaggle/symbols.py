@@ -31,6 +31,7 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+import tyro
 from tokenizers import Tokenizer
 
 from arc_kaggle.encoder import (
@@ -44,6 +45,7 @@ from arc_kaggle.encoder import (
 )
 from arc_kaggle.errors import ConfigError, PromptError
 from arc_kaggle.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.tokenizer_file import open_tokenizer, tokenizer_file
 
 DIGITS = "0123456789"
 NEIGHBOURS = {"newline": "\n", "space": " ", "digits": DIGITS}
@@ -56,7 +58,7 @@ N_SHOWN = 12
 class SymbolsConfig:
     """List the characters that are one token in every given tokenizer, and check a set of ten for use as colours."""
 
-    tokenizer: tuple[Path, ...]
+    tokenizer: tyro.conf.UseAppendAction[tuple[Path, ...]]
     """Model folders or tokenizer.json files."""
     check: str = " ".join(ARC24_SYMBOLS)
     """Ten characters to check, with spaces between them."""
@@ -186,7 +188,7 @@ def parse_set(check: str) -> str:
 
 def load_vocabularies(paths: Iterable[Path]) -> tuple[Vocabulary, ...]:
     """Open tokenizer.json files, or those of folders. Raises ConfigError."""
-    files = [path / "tokenizer.json" if path.is_dir() else path for path in paths]
+    files = [tokenizer_file(path) for path in paths]
     if not files:
         raise ConfigError("tokenizer: found none, expected one or more; add --tokenizer FOLDER")
     names = [file.parent.name for file in files]
@@ -195,18 +197,11 @@ def load_vocabularies(paths: Iterable[Path]) -> tuple[Vocabulary, ...]:
 
 
 def _load(file: Path, name: str) -> Vocabulary:
-    if not file.is_file():
-        raise ConfigError(f"tokenizer {file}: found no such file, expected a tokenizer.json or a folder that holds one")
-    try:
-        text = file.read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises plain Exception
-        raise ConfigError(f"tokenizer {file}: found {error}, expected the tokenizer.json of a model") from error
-    tokenizer.no_truncation()
+    tokenizer = open_tokenizer(file)
     spellings = {token_id: spelling for spelling, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
     texts = _decode_each(tokenizer, sorted(spellings))
     containing = Counter(character for token in texts.values() for character in set(token))
-    return Vocabulary(name, tokenizer, texts, spellings, _merge_ranks(text), containing)
+    return Vocabulary(name, tokenizer, texts, spellings, _merge_ranks(file.read_text(encoding="utf-8")), containing)
 
 
 def _decode_each(tokenizer: Tokenizer, ids: list[int]) -> dict[int, str]:

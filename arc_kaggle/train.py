@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ import torch
 from tqdm import tqdm
 
 from arc_kaggle.augmentation import sample_augmentation
+from arc_kaggle.card import read_card
 from arc_kaggle.dataset import load_pair_file, load_tasks, n_symbols
-from arc_kaggle.encoder import MinimalGridEncoder
 from arc_kaggle.errors import ConfigError, LeakError
+from arc_kaggle.fit import MakePrompt, fit_training
 from arc_kaggle.leak import LeakFinder
 from arc_kaggle.model import DTYPES, LoadedModel, load_model, new_model, pick_device, pick_precision, save_model
 from arc_kaggle.optim import Optimizer, collate, completion_loss, padded_length
-from arc_kaggle.prompt import training_prompt
+from arc_kaggle.presets import Preset
+from arc_kaggle.prompt import Loss, PromptFormat, inputs_prompt, training_prompt
 from arc_kaggle.recipe import OptimConfig, Precision
 from arc_kaggle.task import Pair, Task
-from arc_kaggle.tokens import Example, tokenize
+from arc_kaggle.tokens import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ class TrainConfig:
     """Longest example at the beginning; it grows to `max_tokens` over the first third of the steps."""
     max_pairs: int = 6
     """Most pairs in an example."""
+    prompt: str = "auto"
+    """How tasks are put to the model that training goes on from, as for `solve`; a new model is plain."""
+    encoder: str = ""
+    """How grids are written for it, as for `solve`."""
+    inputs_share: float = 0.0
+    """Share of examples in which an input is to be generated from other inputs (arc24), 0..1."""
+    loss: Loss = "outputs_but_first"
+    """What an example trains: all outputs but the first, all outputs, the last output alone, or everything."""
     keep_background: float = 0.8
     """Chance that colour 0 stays itself, 0..1."""
     optim: OptimConfig = field(
@@ -123,7 +134,8 @@ def start_model(config: TrainConfig, device: torch.device) -> LoadedModel:
     if config.start is None:
         model = new_model(config.hidden_size, config.n_layers, config.seed, autocast)
     else:
-        model = replace(load_model(config.start, "fp32"), autocast=autocast)
+        loaded = load_model(config.start, "fp32", prompt=config.prompt, encoder=config.encoder)
+        model = replace(loaded, autocast=autocast)
     model.network.float().to(device).train()
     return model
 
@@ -133,7 +145,9 @@ def load_rules(sources: Iterable[str]) -> list[Rule]:
     rules: list[Rule] = []
     for entry in sources:
         source, _, weight = entry.partition("=")
-        found = _rules_of(source)
+        found = [(rule_id, pairs) for rule_id, pairs in _rules_of(source) if len(pairs) >= 2]
+        if not found:
+            raise ConfigError(f"data {entry!r}: found no rule with two pairs, expected one or more to train on")
         share = _weight(entry, weight) / len(found)
         rules += [Rule(rule_id, pairs, share) for rule_id, pairs in found]
     return rules
@@ -152,8 +166,7 @@ def _weight(entry: str, text: str) -> float:
 def _rules_of(source: str) -> list[tuple[str, tuple[Pair, ...]]]:
     if source.endswith((".jsonl", ".jsonl.xz")):
         return list(tqdm(load_pair_file(Path(source)), desc=source, unit="rule"))
-    known = [(task.id, (*task.train, *(p for p in task.test if p.output is not None))) for task in load_tasks(source)]
-    return [(rule, pairs) for rule, pairs in known if len(pairs) >= 2]
+    return [(task.id, (*task.train, *(p for p in task.test if p.output is not None))) for task in load_tasks(source)]
 
 
 def keep_clean(rules: list[Rule], config: TrainConfig) -> tuple[list[Rule], list[str]]:
@@ -213,13 +226,13 @@ class ExampleSource:
         for _ in range(1000):
             index = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.rules) - 1)
             chosen = self._choose_pairs(index, rng, max_tokens)
-            if len(chosen) >= 2:
-                return self._example(self.rules[index], chosen, rng)
+            if len(chosen) >= 2 and (example := self._example(self.rules[index], chosen, rng, max_tokens)):
+                return example
         raise ConfigError(f"training data: found no two pairs of a rule within {max_tokens} tokens in 1000 draws")
 
     def _choose_pairs(self, index: int, rng: np.random.Generator, max_tokens: int) -> list[int]:
         lengths, left = self.lengths[index], max_tokens - 1
-        wanted = int(rng.integers(3, self.config.max_pairs + 1))
+        wanted = int(rng.integers(min(3, self.config.max_pairs), self.config.max_pairs + 1))
         chosen: list[int] = []
         for i in rng.permutation(np.flatnonzero(lengths <= left)):
             if lengths[i] <= left and len(chosen) < wanted:
@@ -227,15 +240,30 @@ class ExampleSource:
                 left -= lengths[i]
         return chosen
 
-    def _example(self, rule: Rule, chosen: Sequence[int], rng: np.random.Generator) -> Example:
+    def _example(self, rule: Rule, chosen: Sequence[int], rng: np.random.Generator, max_tokens: int) -> Example | None:
+        """The chosen pairs, or as many of them as fit; None where no two do."""
         task = Task(rule.id, tuple(rule.pairs[i] for i in chosen), ())
         view = sample_augmentation(rng, len(chosen), self.config.keep_background).apply_task(task)
-        return tokenize(training_prompt(view, MinimalGridEncoder(), self.model.prompt_format), self.model.tokenizer)
+        model, fmt = self.model, self.model.prompt_format
+        make: MakePrompt = partial(training_prompt, loss=self.config.loss)
+        if self.config.inputs_share and rng.random() < self.config.inputs_share:
+            fmt, make = inputs_format(model.preset), inputs_prompt
+        fitted = fit_training(view, model.encoder, fmt, model.tokenizer, max_tokens, "last", make)
+        return fitted.example if fitted.fits else None
+
+
+def inputs_format(preset: Preset) -> PromptFormat:
+    """The format of prompts that generate an input from inputs. Raises ConfigError where the preset has none."""
+    if preset.inputs is None:
+        raise ConfigError("option inputs_share: the model's prompt has no form for input from inputs; name a --prompt")
+    return preset.inputs
 
 
 def _pair_tokens(pair: Pair) -> int:
+    """Tokens of a pair in the minimal encoding, as it is or transposed, whichever is more."""
     assert pair.output is not None, "rules hold known outputs only"
-    return n_symbols(pair.input) + n_symbols(pair.output) + 1
+    as_is = n_symbols(pair.input) + n_symbols(pair.output)
+    return max(as_is, n_symbols(pair.input.T) + n_symbols(pair.output.T)) + 1
 
 
 def make_batches(
@@ -257,10 +285,11 @@ def make_batches(
 def _validation_batches(
     rules: Sequence[Rule], model: LoadedModel, config: TrainConfig
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One fixed batch for every 4 held-out rules, at most 16."""
+    """One fixed batch for every 4 held-out rules that have two pairs short enough, at most 16."""
     rng = np.random.default_rng([config.seed, 2])
-    for first in range(0, min(len(rules), 64), 4):
-        source = ExampleSource(rules[first : first + 4], model, config)
+    fitting = [rule for rule in rules if sum(sorted(map(_pair_tokens, rule.pairs))[:2]) < config.max_tokens]
+    for first in range(0, min(len(fitting), 64), 4):
+        source = ExampleSource(fitting[first : first + 4], model, config)
         yield collate([source.draw(rng, config.max_tokens) for _ in range(4)], model.pad_id, 128)
 
 
@@ -269,6 +298,14 @@ def mean_loss(model: LoadedModel, batches: Sequence[tuple[torch.Tensor, torch.Te
     """Mean loss of some batches in nats; None where there are none."""
     losses = [completion_loss(model, ids.to(model.device), labels.to(model.device)).item() for ids, labels in batches]
     return sum(losses) / len(losses) if losses else None
+
+
+def _facts_of(start: Path | None) -> dict[str, Any] | None:
+    """How the model that training went on from was made; None for a new model."""
+    if start is None:
+        return None
+    card = read_card(start)
+    return card.facts if card else {"model": start.name}
 
 
 def _card(
@@ -284,7 +321,7 @@ def _card(
     settings = {key: value for key, value in asdict(config).items() if key not in ("out", "start", "data")}
     return {
         "data": [Path(entry).name for entry in config.data],
-        "started_from": config.start.name if config.start else None,
+        "started_from": _facts_of(config.start),
         "leaks_trained_on": leaks if config.allow_leak else [],
         "leaks_left_out": [] if config.allow_leak else leaks,
         "held_out_rules": sorted({rule.id for rule in held}),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import islice
+from functools import partial
+from itertools import count, islice
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +13,14 @@ from arc_kaggle.augmentation import sample_augmentation
 from arc_kaggle.budget import Deadline
 from arc_kaggle.encoder import GridEncoder
 from arc_kaggle.errors import TuneError
+from arc_kaggle.fit import Drop, fit_training
 from arc_kaggle.lora import AllWeights, LoraAdapter, TunableWeights
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import Optimizer, collate
-from arc_kaggle.prompt import PromptFormat, training_prompt
+from arc_kaggle.prompt import Loss, PromptFormat, training_prompt
 from arc_kaggle.recipe import TuneConfig, TuneReport
 from arc_kaggle.task import Task
-from arc_kaggle.tokens import Example, Tokenizer, tokenize
+from arc_kaggle.tokens import Example, Tokenizer, check_example, token_limit
 
 
 class Tuner(Protocol):
@@ -41,21 +42,38 @@ def tuning_examples(
     tokenizer: Tokenizer,
     config: TuneConfig,
     rng: np.random.Generator,
+    loss: Loss = "outputs_but_first",
 ) -> Iterator[Example]:
-    """Endless examples of a task's train pairs under sampled augmentations. Test outputs are never looked at."""
-    visible = task.without_solution()
-    while True:
+    """Endless examples of a task's train pairs under sampled augmentations. Test outputs are never looked at.
+
+    `loss` is what is trained on where the recipe does not say. Raises PromptError for a first example that would
+    teach nothing.
+    """
+    visible, chosen = task.without_solution(), loss if config.loss == "auto" else config.loss
+    max_tokens = min(config.max_tokens, token_limit(tokenizer))
+    for number in count():
         view = sample_augmentation(rng, len(task.train), config.keep_background).apply_task(visible)
-        yield fit_example(view, encoder, fmt, tokenizer, config.max_tokens)
+        example = fit_example(view, encoder, fmt, tokenizer, max_tokens, config.drop, chosen)
+        if number == 0:
+            check_example(example, tokenizer, fmt, f"task {task.id}")
+        yield example
 
 
-def fit_example(task: Task, encoder: GridEncoder, fmt: PromptFormat, tokenizer: Tokenizer, max_tokens: int) -> Example:
-    """The example of as many train pairs as fit, the last left out first. Raises TuneError where two do not fit."""
-    for n_pairs in range(len(task.train), 1, -1):
-        example = tokenize(training_prompt(replace(task, train=task.train[:n_pairs]), encoder, fmt), tokenizer)
-        if len(example.ids) <= max_tokens:
-            return example
-    raise TuneError(f"task {task.id}: no two of its {len(task.train)} train pairs fit {max_tokens} tokens")
+def fit_example(
+    task: Task,
+    encoder: GridEncoder,
+    fmt: PromptFormat,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    drop: Drop = "last",
+    loss: Loss = "outputs_but_first",
+) -> Example:
+    """The example of as many train pairs as fit. Raises TuneError where no two fit."""
+    prompt = partial(training_prompt, loss=loss)
+    fitted = fit_training(task, encoder, fmt, tokenizer, max_tokens, drop, prompt) if len(task.train) > 1 else None
+    if fitted is None or not fitted.fits:
+        raise TuneError(f"task {task.id}: no two of its {len(task.train)} train pairs fit {max_tokens} tokens")
+    return fitted.example
 
 
 class InProcessTuner:
@@ -101,6 +119,8 @@ def check_progress(losses: list[float]) -> None:
     if not losses:
         raise TuneError("no time for a single step")
     quarter = max(1, len(losses) // 4)
-    begin, end = np.mean(losses[:quarter]), np.mean(losses[-quarter:])
-    if end > 1.5 * begin + 0.1:
-        raise TuneError(f"diverged: mean loss {begin:.3f} in the first quarter, {end:.3f} in the last")
+    begin, end = float(np.mean(losses[:quarter])), float(np.mean(losses[-quarter:]))
+    if end > min(1.5 * begin, 3 * losses[0]) + 0.1:  # a run that explodes at once has a bad first quarter, too
+        raise TuneError(
+            f"diverged: loss {losses[0]:.3f} at first, mean {begin:.3f} in the first quarter, {end:.3f} in the last"
+        )

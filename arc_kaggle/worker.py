@@ -42,10 +42,10 @@ def load_method(config: SolveConfig) -> Method:
     from arc_kaggle.model import load_model
     from arc_kaggle.tune import InProcessTuner
 
-    model = load_model(config.model, config.precision, config.device)
+    model = load_model(config.model, config.precision, config.device, config.prompt, config.encoder)
     tuner = None if config.tune.weights == "none" else InProcessTuner(model, config.tune)
     engine = HFEngine(model, config.generate.tokens_per_batch)
-    return Method(engine, tuner, MinimalGridEncoder(), model.prompt_format, model.tokenizer)
+    return Method(engine, tuner, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
 
 
 def serve(config: SolveConfig, jobs: Iterable[Message]) -> Iterator[Message]:
@@ -92,9 +92,8 @@ def _jobs_from_stdin() -> Iterator[Message]:
             lines.put(line)
         os._exit(0)
 
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield json.loads(lines.get())
+    threading.Thread(target=read, daemon=True).start()  # at once, so that it also ends a model that is still loading
+    return map(json.loads, iter(lines.get, None))
 
 
 if __name__ == "__main__":

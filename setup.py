@@ -28,6 +28,9 @@ setup(
         "transformers>=5.0",
         "tyro>=1.0",
     ],
-    extras_require={"dev": ["hypothesis", "mypy", "pytest", "ruff", "types-tqdm"]},
+    extras_require={
+        "four-bit": ["bitsandbytes>=0.49"],
+        "dev": ["bitsandbytes>=0.49", "hypothesis", "mypy", "pytest", "ruff", "types-tqdm"],
+    },
     entry_points={"console_scripts": ["arc-kaggle = arc_kaggle.cli:entry"]},
 )

@@ -39,8 +39,10 @@ def read_card(folder: Path) -> ModelCard | None:
         return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        given = [name for name in ("prompt_format", "inputs_format") if value.get(name)]
-        return ModelCard(**{**value, **{name: format_from_json(value[name]) for name in given}})
+        formats = {"prompt_format": format_from_json(value["prompt_format"])}
+        if value.get("inputs_format") is not None:
+            formats["inputs_format"] = format_from_json(value["inputs_format"])
+        return ModelCard(**{**value, **formats})
     except (ValueError, KeyError, TypeError, PromptError) as error:
         found = error if isinstance(error, PromptError) else repr(error)
         raise ModelError(

@@ -70,7 +70,7 @@ def _solve_defaults(words: Words) -> SolveConfig:
     """Defaults of `solve` under the recipe that --recipe, or the card of --model, asks for."""
     from arc_kaggle.config import BOX_FOLDER, SolveConfig
 
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = argparse.ArgumentParser(prog="arc-kaggle solve", add_help=False, allow_abbrev=False)
     early.add_argument("--model", type=Path, default=BOX_FOLDER)
     early.add_argument("--recipe", default="auto")
     known, _ = early.parse_known_args(words)

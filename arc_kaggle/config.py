@@ -40,11 +40,17 @@ class SolveConfig:
     encoder: str = ""
     """How grids are written, such as shape+rows+minimal; what --prompt goes with where empty."""
     recipe: str = "auto"
-    """What --tune is where it is not given: none, lora, box, or auto for what the model's card names (else lora)."""
+    """What --tune is where it is not given: none, lora, box, arc24, poe, nvarc, or auto for what the model's card names
+    (else lora)."""
     time_limit_minutes: float = 700.0
     """Minutes from the start until everything is on disk (12 h less 20 min)."""
     precision: Precision = "auto"
     """Compute type of the model."""
+    four_bit: bool = False
+    """Keep the base's linear layers in 4 bits (nf4), embeddings, head and routers as they are. Wants bitsandbytes:
+    pip install 'arc_kaggle[four-bit]'."""
+    cut_vocabulary: bool = False
+    """Keep only the tokens that prompts and answers are made of, in the embeddings and in the head."""
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
     engine: Literal["hf", "fake"] = "hf"
@@ -56,13 +62,18 @@ class SolveConfig:
     in_process: bool = False
     """Run the model in this process instead of a child; no crash protection (for tests)."""
     max_tries: int = 2
-    """Times a task is started before a worker that died of it twice is taken as an answer."""
+    """Times that a task is started in all when its worker dies; after that the fallback answers."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     tune: TuneConfig = None  # type: ignore[assignment]  # None: what --recipe says
 
     def __post_init__(self) -> None:
         if self.tune is None:
             object.__setattr__(self, "tune", recipe_of(self.model, self.recipe))
+        if self.four_bit and self.tune.weights == "all":
+            raise ConfigError(
+                "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
+                "trained; choose another recipe, such as lora"
+            )
         counts = (
             ("generate.n_views", self.generate.n_views, 1),
             ("max_tries", self.max_tries, 1),

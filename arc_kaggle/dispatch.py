@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tqdm import tqdm
+
 from arc_kaggle.budget import Deadline
 from arc_kaggle.candidate import Prediction, read_predictions
 from arc_kaggle.child import ChildWorker, InProcessWorker, Worker, WorkerLost
@@ -85,6 +87,7 @@ class Supervisor:
         self.tries: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
         ordered = sorted(tasks, key=lambda task: (prompt_length(task), task.id))
+        self.bar = tqdm(total=len(tasks), desc="solve", unit="task", disable=None)  # shown on terminals alone
         together = config.tune.weights == "none" or config.engine == "fake"
         self.waiting = deque([list(ordered)] if together else [[task] for task in ordered])
 
@@ -141,6 +144,7 @@ class Supervisor:
                 self.runs[run.task_id] = run
                 self.failures.pop(run.task_id, None)
                 self._vote([self.by_id[run.task_id]])
+                self.bar.update()
 
     def _vote(self, tasks: Sequence[Task]) -> None:
         """Turn what is on disk for tasks into their attempts; one write for all of them."""
@@ -151,6 +155,7 @@ class Supervisor:
 
     def finish(self, seconds: float) -> SolveResult:
         """Vote on what an interrupted worker left, write report.json and give the result; callable at any moment."""
+        self.bar.close()
         self._vote([task for task in self.tasks if task.id not in self.runs])
         attempts = self.submission.attempts
         reports = tuple(

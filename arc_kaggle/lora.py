@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from arc_kaggle.errors import ConfigError
+from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.recipe import LoraConfig
+
+ADAPTABLE = (nn.Linear, nn.Embedding)
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's max_lora_rank can be."""
 
 
 class TunableWeights(Protocol):
@@ -28,7 +35,11 @@ class TunableWeights(Protocol):
 
 
 class LoraAdapter:
-    """The adapter of one task, attached once per process and reset between tasks. The base is frozen."""
+    """The adapter of one task, attached once per process and reset between tasks. The base is frozen.
+
+    On embeddings and head it is plain factors, never full copies (peft's modules_to_save), which vLLM cannot load.
+    Where the base ties the two, they stay tied: one frozen weight under two adapters, whose factors are not tied.
+    """
 
     def __init__(self, model: LoadedModel, config: LoraConfig) -> None:
         import peft
@@ -42,7 +53,9 @@ class LoraAdapter:
             task_type="CAUSAL_LM",
         )
         try:
-            self.peft_model: Any = peft.get_peft_model(model.network, lora)
+            with warnings.catch_warnings():  # peft warns of merging into tied weights; nothing is merged here
+                warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+                self.peft_model: Any = peft.get_peft_model(model.network, lora)
         except ValueError as error:
             raise ConfigError(f"LoRA modules {config.modules}: {error}") from error
         self.layers = [layer for layer in self.peft_model.modules() if isinstance(layer, peft.tuners.lora.LoraLayer)]
@@ -60,11 +73,12 @@ class LoraAdapter:
 
     def detach(self) -> None:
         """Take the adapter off the network for good; the base may be trained again."""
-        self.peft_model.unload().requires_grad_(True)
+        for parameter in self.peft_model.unload().parameters():
+            parameter.requires_grad_(parameter.is_floating_point())  # weights in 4 bits cannot be trained
 
     def save(self, folder: Path) -> None:
-        """Write the adapter in peft's format."""
-        self.peft_model.save_pretrained(folder)
+        """Write the adapter in peft's format: its factors alone, as vLLM loads them."""
+        self.peft_model.save_pretrained(folder, save_embedding_layers=False)
 
 
 def _known(modules: Sequence[str], network: nn.Module) -> list[str]:
@@ -72,9 +86,44 @@ def _known(modules: Sequence[str], network: nn.Module) -> list[str]:
     paths = [f".{path}" for path, _ in network.named_modules()]
     for name in modules:
         if not any(path.endswith(f".{name}") for path in paths):
-            linear = sorted({p.rpartition(".")[2] for p, m in network.named_modules() if isinstance(m, nn.Linear)})
-            raise ConfigError(f"LoRA modules: found no {name!r} in the model, expected all-linear or some of {linear}")
+            known = sorted({p.rpartition(".")[2] for p, m in network.named_modules() if isinstance(m, ADAPTABLE)})
+            raise ConfigError(f"LoRA modules: found no {name!r} in the model, expected all-linear or some of {known}")
     return list(modules)
+
+
+def check_for_vllm(folder: Path, max_rank: int) -> None:
+    """Refuse a saved adapter, ours or another's, that vLLM cannot load with `max_lora_rank` `max_rank`.
+
+    Raises ModelError that names all there is against it, and the way out.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+            names = list(weights.keys())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"adapter {folder}: {type(error).__name__}: {error}, expected an adapter of peft") from error
+    if problems := list(_against_vllm(config, names, max_rank)):
+        raise ModelError(f"adapter {folder}: vLLM cannot load it: {'; '.join(problems)}")
+
+
+def _against_vllm(config: Mapping[str, Any], names: Sequence[str], max_rank: int) -> Iterator[str]:
+    rank = max([config.get("r") or 0, *(config.get("rank_pattern") or {}).values()])
+    if rank > max_rank:
+        raised = next((size for size in VLLM_RANKS if size >= rank), None)
+        ways = f"raise max_lora_rank to {raised}" if raised else f"train with rank {VLLM_RANKS[-1]} or less"
+        yield f"found rank {rank}, expected {max_rank} or less: {ways}"
+    if config.get("use_dora") or any("lora_magnitude_vector" in name for name in names):
+        yield "found DoRA, expected plain LoRA: train again without it"
+    if saved := config.get("modules_to_save"):
+        yield f"found modules_to_save {saved}, expected none: train again with them among the LoRA modules"
+    elif full := [name for name in names if ".lora_" not in name]:
+        yield (
+            f"found full weights {full[:3]}, expected LoRA factors alone: save again with save_embedding_layers=False"
+        )
+    if str(init := config.get("init_lora_weights", True)).startswith(("pissa", "olora", "loftq", "corda")):
+        yield f"found init_lora_weights {init!r}, which changes the base: train again from a plain beginning"
 
 
 class AllWeights:

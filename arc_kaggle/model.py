@@ -12,6 +12,7 @@ import torch
 from arc_kaggle.card import CARD_FILE, ModelCard, read_card, write_card
 from arc_kaggle.encoder import GridEncoder, parse_encoder
 from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.four_bit import keep_one_layout, nf4_options
 from arc_kaggle.presets import Preset, find_preset
 from arc_kaggle.prompt import PromptFormat
 from arc_kaggle.recipe import Precision
@@ -52,11 +53,16 @@ class LoadedModel:
 
 
 def load_model(
-    folder: str | Path, precision: Precision = "auto", device: str = "auto", prompt: str = "auto", encoder: str = ""
+    folder: str | Path,
+    precision: Precision = "auto",
+    device: str = "auto",
+    prompt: str = "auto",
+    encoder: str = "",
+    four_bit: bool = False,
 ) -> LoadedModel:
     """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
 
-    `prompt` and `encoder` are explained at `pick_preset`.
+    `prompt` and `encoder` are explained at `pick_preset`, `four_bit` in `arc_kaggle.four_bit`.
 
     `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
     capability 8.0 on, else fp16 (a T4 has no bf16).
@@ -70,15 +76,17 @@ def load_model(
     target = pick_device(device)
     chosen = pick_precision(target, precision)
     on_cpu = target.type == "cpu"
+    options = nf4_options(DTYPES[chosen], target) if four_bit else {}
     try:
         network = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32 if on_cpu else DTYPES[chosen], local_files_only=True
+            folder, dtype=torch.float32 if on_cpu else DTYPES[chosen], local_files_only=True, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model folder {folder}: {_one_line(error)}") from error
     autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
-    return _finish(network.to(target), tokenizer, pick_preset(folder, tokenizer, prompt, encoder), autocast)
+    network = keep_one_layout(network) if four_bit else network.to(target)
+    return _finish(network, tokenizer, pick_preset(folder, tokenizer, prompt, encoder), autocast)
 
 
 def _finish(network: Any, tokenizer: Any, preset: Preset, autocast: torch.dtype | None) -> LoadedModel:

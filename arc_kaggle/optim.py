@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,24 @@ def completion_loss(model: LoadedModel, ids: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().flatten(0, 1), targets[:, kept].flatten(), ignore_index=NOT_TRAINED)
 
 
+def parameter_groups(network: Any, parameters: Sequence[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
+    """Groups of AdamW: matrices decay, vectors do not; what belongs to embeddings and head may have its own rate."""
+    own = config.embedding_learning_rate
+    ends = [end for end in (network.get_input_embeddings(), network.get_output_embeddings()) if end is not None]
+    at_ends = {id(parameter) for end in ends for parameter in end.parameters() if own is not None}
+    rates = [(False, config.learning_rate), (True, own)]
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [p for p in parameters if (p.ndim >= 2) is matrix and (id(p) in at_ends) is at_end],
+            "lr": rate,
+            "weight_decay": config.weight_decay if matrix else 0.0,
+        }
+        for at_end, rate in rates
+        for matrix in (True, False)
+    ]
+    return [group for group in groups if group["params"]]
+
+
 class Optimizer:
     """AdamW over some parameters of a model, with a schedule; one `step` per batch."""
 
@@ -54,11 +73,11 @@ class Optimizer:
         self.model = model
         self.parameters = list(parameters)
         self.max_grad_norm = config.max_grad_norm
-        decayed = [p for p in self.parameters if p.ndim >= 2]
-        plain = [p for p in self.parameters if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.learning_rate, betas=(0.9, 0.95), fused=True
+            parameter_groups(model.network, self.parameters, config),
+            lr=config.learning_rate,
+            betas=(0.9, 0.95),
+            fused=True,
         )
         warmup = round(config.warmup_fraction * n_steps)
         self.schedule = get_scheduler(config.schedule, self.adamw, warmup, n_steps)

@@ -18,6 +18,8 @@ class OptimConfig:
 
     learning_rate: float = 1e-4
     """Peak learning rate."""
+    embedding_learning_rate: float | None = None
+    """Peak learning rate of what is trained on the input embeddings and the head; that of the rest where None."""
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     """Shape of the learning rate after warm-up; cosine and linear end at 0."""
     warmup_fraction: float = 0.1
@@ -39,7 +41,8 @@ class LoraConfig:
     rslora: bool = True
     """Rank-stabilized scale (Kalajdzievski 2023, arXiv:2312.03732)."""
     modules: tuple[str, ...] = ("all-linear",)
-    """Names of the modules that get an adapter; `all-linear` is every linear one but the head."""
+    """Names of the modules that get an adapter; `all-linear` is every linear one but the head. `embed_tokens` and
+    `lm_head` get plain factors, too; a weight that both share stays one and frozen, the factors are each side's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +86,48 @@ class TuneReport:
     seconds: float = 0.0
 
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+EVERYWHERE = (*ATTENTION, "gate_proj", "up_proj", "down_proj", "embed_tokens", "lm_head")
+"""All linear modules of Llama, Mistral and Qwen, the embeddings and the head."""
+
 RECIPES = {
     "none": TuneConfig(weights="none"),
     "lora": TuneConfig(),
     "box": TuneConfig(
         weights="all",
-        steps=60,
+        steps=100,
         batch_size=6,
-        optim=OptimConfig(learning_rate=6e-4, schedule="linear", warmup_fraction=0.05),
+        optim=OptimConfig(learning_rate=3e-3, schedule="linear", warmup_fraction=0.05),
+    ),
+    "arc24": TuneConfig(
+        steps=320,
+        loss="last_output",
+        optim=OptimConfig(learning_rate=8e-5, schedule="linear"),
+        lora=LoraConfig(rank=128, alpha=64, modules=ATTENTION),
+    ),
+    "poe": TuneConfig(
+        loss="outputs_but_first",
+        keep_background=0.0,
+        optim=OptimConfig(learning_rate=1e-4, embedding_learning_rate=1e-5, warmup_fraction=0.5),
+        lora=LoraConfig(rank=32, alpha=16, modules=EVERYWHERE),
+    ),
+    "nvarc": TuneConfig(
+        steps=128,
+        loss="outputs",
+        keep_background=0.0,
+        optim=OptimConfig(learning_rate=5e-5),
+        lora=LoraConfig(rank=256, alpha=32, modules=EVERYWHERE),
     ),
 }
-"""Recipes by name. `lora` fits any model; `box` trains all weights of the small model that ships."""
+"""Recipes by name. `lora` fits any model; `box` trains all weights of the small model that ships. The others follow
+public systems. NONE OF THOSE HAS BEEN RUN ON REAL WEIGHTS YET, and this of each could not be carried over:
+
+arc24   ironbar's arc24. It goes on with the pretrained adapter, and finds a fresh one worse; ours begins fresh, so
+        merge the pretrained one into the base first. It used 160 to 340 steps at 4e-5 to 8e-5; its warm-up is not
+        known, 10% is ours.
+poe     the product-of-experts paper (ARChitects 2024 before it). Its base is in nf4: add --four-bit.
+nvarc   NVARC 2025. Its 128 examples are 8 symmetries times 16 colour maps; ours are drawn, so some symmetries come more
+        often than others.
+
+LoRA is plain or rank-stabilized, never DoRA, which vLLM cannot load. Precision follows the device (`--precision`).
+"""

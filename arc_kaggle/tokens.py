@@ -22,7 +22,7 @@ from arc_kaggle.encoder import (
     cell_symbols,
     parse_encoder,
 )
-from arc_kaggle.errors import PromptError
+from arc_kaggle.errors import ArcKaggleError, PromptError
 from arc_kaggle.grid import MAX_SIDE, N_COLOURS, Grid
 from arc_kaggle.prompt import Prompt, PromptFormat, answer_text, query_prompt, with_answer
 from arc_kaggle.task import Pair, Query, Task
@@ -107,6 +107,18 @@ def check_format(tokenizer: Tokenizer, encoder: GridEncoder, fmt: PromptFormat) 
 
     The largest answer goes through tokens and back: it must come out whole, with one stop token, at its end.
     """
+    try:
+        return _check_round_trip(tokenizer, encoder, fmt)
+    except ArcKaggleError:
+        raise
+    except Exception as error:  # a closed vocabulary raises what it likes for characters that it does not have
+        raise PromptError(
+            f"tokenizer: {type(error).__name__}: {error}, expected it to take every text of the encoder {encoder.spec} "
+            "and of the prompt format; choose those that the model was trained with"
+        ) from error
+
+
+def _check_round_trip(tokenizer: Tokenizer, encoder: GridEncoder, fmt: PromptFormat) -> int:
     check_cells(tokenizer, encoder)
     stop_id = single_token(fmt.stop_text, tokenizer, "end of an answer")
     rows = np.arange(MAX_SIDE) % N_COLOURS

@@ -41,8 +41,13 @@ def load_method(config: SolveConfig) -> Method:
     from arc_kaggle.engines.hf import HFEngine
     from arc_kaggle.model import load_model
     from arc_kaggle.tune import InProcessTuner
+    from arc_kaggle.vocabulary import cut_vocabulary
 
-    model = load_model(config.model, config.precision, config.device, config.prompt, config.encoder)
+    model = load_model(
+        config.model, config.precision, config.device, config.prompt, config.encoder, four_bit=config.four_bit
+    )
+    if config.cut_vocabulary:
+        model = cut_vocabulary(model, config.generate.fallback_encoder)
     tuner = None if config.tune.weights == "none" else InProcessTuner(model, config.tune)
     engine = HFEngine(model, config.generate.tokens_per_batch)
     return Method(engine, tuner, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)

@@ -85,7 +85,16 @@ def test_a_recipe_is_found_by_name_or_by_the_card_of_the_model(tmp_path: Path) -
         recipe_of(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"prompt_format": {"begin": ""}, "recipe": "box", "facts": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "5", "{}"),
+        *(
+            f'{{"prompt_format": {fmt}, "recipe": "box", "facts": {{}}}}'
+            for fmt in ('{"begin": ""}', "{}", "null", "5")
+        ),
+    ],
+)
 def test_a_broken_card_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "arc_kaggle.json").write_text(text)
     with pytest.raises(ModelError, match=r"arc_kaggle\.json: "):
@@ -101,3 +110,19 @@ def test_a_config_is_a_value() -> None:
     assert replace(config, seed=3) == replace(config, seed=3) != config
     assert hash(config) == hash(config_of())
     assert issubclass(ConfigError, ArcKaggleError)
+
+
+@pytest.mark.parametrize("name", ["arc24", "poe", "nvarc"])
+def test_recipes_of_public_systems_are_as_published(name: str) -> None:
+    recipe = RECIPES[name]
+    expected = {
+        "arc24": (320, 8e-5, None, "linear", 0.1, "last_output", 0.9, 128, 64, 4),
+        "poe": (64, 1e-4, 1e-5, "cosine", 0.5, "outputs_but_first", 0.0, 32, 16, 9),
+        "nvarc": (128, 5e-5, None, "cosine", 0.1, "outputs", 0.0, 256, 32, 9),
+    }
+    optim, lora = recipe.optim, recipe.lora
+    rates = (optim.learning_rate, optim.embedding_learning_rate, optim.schedule, optim.warmup_fraction)
+    found = (*rates, recipe.loss, recipe.keep_background, lora.rank, lora.alpha, len(lora.modules))
+    assert (recipe.steps, *found) == expected[name]
+    assert (recipe.weights, recipe.batch_size, lora.rslora) == ("lora", 1, True)
+    assert config_of(recipe=name).tune is recipe

@@ -250,6 +250,24 @@ def test_a_task_that_kills_its_worker_harms_no_other(
     assert len(read_predictions(config.out / "predictions" / "t01.jsonl")) == 2
 
 
+def test_what_a_lost_worker_left_is_in_the_submission_before_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    class Watching(ChildWorker):
+        def __init__(self, config: SolveConfig) -> None:
+            found.append(score_by_hand(config.out / "submission.json", Path(config.tasks)))
+            super().__init__(config)
+
+    monkeypatch.setattr(dispatch, "ChildWorker", Watching)
+    right = "import dataclasses; prediction = dataclasses.replace(prediction, grid=arc_kaggle.grid.as_grid([[9]]))"
+    killed = f"\n        if prediction.task_id == 't01' and prediction.view == 2: {KILL}"
+    spoil(monkeypatch, tmp_path, f"\n        if prediction.task_id == 't01': {right}{killed}")
+    solve(fake_config(tmp_path, 2))
+    assert found == [1 / 2, 1.0]
+
+
 def test_a_task_that_kills_its_worker_at_once_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, tmp_path, f"\n        if prediction.task_id == 't05': {KILL}")
     config = fake_config(tmp_path, max_tries=3)
@@ -423,6 +441,22 @@ def test_a_killed_supervisor_leaves_a_valid_submission_and_no_worker(tmp_path: P
         jobs = [pool.submit(kill_supervisor, tmp_path / f"{i}", n, *FAKE) for i, n in enumerate(moments(1))]
         runs = [job.result() for job in jobs]
     assert not any((run.out / "report.json").exists() for run in runs)
+
+
+BUSY = "time.sleep(99)"
+LOADING = "import arc_kaggle.engines.fake as fake; fake.SymbolTokenizer.__init__ = lambda self: time.sleep(99)"
+
+
+@pytest.mark.parametrize("fault", [{"spoil": BUSY}, {"start": LOADING}], ids=["busy", "loading"])
+def test_a_worker_does_not_outlive_its_supervisor_whatever_it_is_doing(tmp_path: Path, fault: dict[str, str]) -> None:
+    with running(tmp_path, *FAKE, **fault) as run:
+        child = run.child()
+        time.sleep(1.0)
+        assert run.is_alive(child) and count_predictions(run.out) == 0
+        run.process.kill()
+        killed = time.monotonic()
+        wait_until(lambda: not run.is_alive(child), seconds=10)
+        assert time.monotonic() - killed < 2
 
 
 def test_a_killed_worker_with_a_real_model_is_replaced(tmp_path: Path) -> None:

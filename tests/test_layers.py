@@ -16,19 +16,19 @@ FLOW = """
     errors budget
     grid task dataset augmentation leak encoder prompt presets tokens tokenizer_file symbols fit card recipe
     candidate vote submission metrics report fit_report show
-    engines engines.base engines.fake model optim lora engines.hf tune generate
+    engines engines.base engines.fake four_bit model vocabulary optim lora engines.hf tune generate
     config solve worker child dispatch
-    score combine gallery lengths train
+    score combine gallery lengths footprint rivals preflight train
     arc_kaggle cli
 """
 """Every module; `arc_kaggle` is the package itself, with its public names. A new one takes its place here first."""
 
 ORDER = FLOW.split()
 
-WITH_TORCH = {"model", "optim", "lora", "engines.hf", "tune", "train"}
+WITH_TORCH = {"model", "vocabulary", "optim", "lora", "engines.hf", "tune", "footprint", "rivals", "preflight", "train"}
 """The modules whose import brings torch. All others do without, the supervisor's side among them."""
 
-HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "vllm", "unsloth"}
+HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "bitsandbytes", "vllm", "unsloth"}
 
 
 class Import(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,20 @@ import torch
 from models import VOCABULARY, digest, lively_model, logits_of, weights_of
 
 import arc_kaggle
-from arc_kaggle.errors import ConfigError
-from arc_kaggle.lora import AllWeights, LoraAdapter, TunableWeights
+from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.lora import AllWeights, LoraAdapter, TunableWeights, check_for_vllm
 from arc_kaggle.model import LoadedModel, load_model
 from arc_kaggle.optim import Optimizer
-from arc_kaggle.recipe import LoraConfig, OptimConfig
+from arc_kaggle.recipe import EVERYWHERE, RECIPES, LoraConfig, OptimConfig
 
 BOX = Path(arc_kaggle.__file__).parent / "box"
-KINDS = ["llama", "qwen2"]
+KINDS = ["llama", "qwen2"]  # tied and untied
+ATTACH = pytest.mark.parametrize(
+    "attach",
+    [AllWeights, lambda model: LoraAdapter(model, LoraConfig()), lambda model: LoraAdapter(model, ENDS)],
+    ids=["all", "lora", "ends"],
+)
+ENDS = LoraConfig(rank=4, modules=EVERYWHERE)
 
 
 def adapter_of(weights: TunableWeights) -> list[str]:
@@ -38,7 +45,9 @@ def train(model: LoadedModel, weights: TunableWeights, steps: int = 3) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "config", [LoraConfig(), LoraConfig(rank=4, rslora=False, modules=("q_proj", "mlp.up_proj"))], ids=["all", "some"]
+    "config",
+    [LoraConfig(), LoraConfig(rank=4, rslora=False, modules=("q_proj", "mlp.up_proj")), LoraConfig(modules=EVERYWHERE)],
+    ids=["all", "some", "ends"],
 )
 def test_the_base_is_bit_for_bit_what_it_was(kind: str, config: LoraConfig) -> None:
     model = lively_model(0, kind)
@@ -79,7 +88,7 @@ def test_a_seed_draws_the_adapter() -> None:
     assert drawn[0] != drawn[1]
 
 
-@pytest.mark.parametrize("attach", [AllWeights, lambda model: LoraAdapter(model, LoraConfig())], ids=["all", "lora"])
+@ATTACH
 def test_a_reset_leaves_nothing_behind(attach: Callable[[LoadedModel], TunableWeights]) -> None:
     """Training after a reset ends where it ends on a model that was never trained before."""
     used, fresh = lively_model(0), lively_model(0)
@@ -103,7 +112,7 @@ def box_model() -> LoadedModel:
 
 
 @pytest.mark.parametrize("make", [lambda: lively_model(0), box_model], ids=["tiny", "box"])
-@pytest.mark.parametrize("attach", [AllWeights, lambda model: LoraAdapter(model, LoraConfig())], ids=["all", "lora"])
+@ATTACH
 def test_a_reset_is_quick(make: Callable[[], LoadedModel], attach: Callable[[LoadedModel], TunableWeights]) -> None:
     weights = attach(make())
     seconds = []
@@ -114,19 +123,29 @@ def test_a_reset_is_quick(make: Callable[[], LoadedModel], attach: Callable[[Loa
     assert min(seconds) < 0.2
 
 
+@pytest.mark.parametrize("config", [LoraConfig(rank=4), ENDS], ids=["linears", "ends"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_adapter_is_the_same_on_a_fresh_base(kind: str, tmp_path: Path) -> None:
+def test_a_saved_adapter_is_the_same_on_a_fresh_base(kind: str, config: LoraConfig, tmp_path: Path) -> None:
     import peft
+    from safetensors import safe_open
 
     model, fresh = lively_model(0, kind), lively_model(0, kind)
     if kind != "llama":
         fresh.network.load_state_dict(model.network.state_dict())
     base = logits_of(fresh.network)
-    adapter = LoraAdapter(model, LoraConfig(rank=4))
+    adapter = LoraAdapter(model, config)
     train(model, adapter)
     adapter.save(tmp_path)
+    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as saved:
+        assert {len(saved.get_tensor(name).shape) for name in saved.keys()} == {2}  # noqa: SIM118
+        assert sum(saved.get_tensor(name).numel() for name in saved.keys()) == sum(  # noqa: SIM118
+            parameter.numel() for parameter in adapter.parameters
+        )
+    check_for_vllm(tmp_path, max_rank=8)
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in tmp_path.iterdir()}
-    loaded: Any = peft.PeftModel.from_pretrained(fresh.network, tmp_path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+        loaded: Any = peft.PeftModel.from_pretrained(fresh.network, tmp_path)
     assert torch.equal(logits_of(loaded), logits_of(model.network))
     assert not torch.equal(logits_of(loaded), base)
 
@@ -157,3 +176,68 @@ def test_all_weights_are_reset_bit_for_bit(kind: str) -> None:
         weights.reset(seed)
         assert weights_of(model.network) == before
         assert torch.equal(logits_of(model.network), logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["arc24", "poe", "nvarc"])
+def test_recipes_adapt_what_they_say(name: str, kind: str) -> None:
+    model, lora = lively_model(0, kind), RECIPES[name].lora
+    adapter = LoraAdapter(model, lora)
+    adapted = [path for path, module in model.network.named_modules() if hasattr(module, "lora_A")]
+    assert {path.rpartition(".")[2] for path in adapted} == set(lora.modules)
+    assert {layer.scaling["default"] for layer in adapter.layers} == {lora.alpha / lora.rank**0.5}
+    assert not any(layer.use_dora["default"] for layer in adapter.layers)
+    if "lm_head" in lora.modules:
+        assert len(adapted) == 2 * 7 + 2
+
+
+def test_a_weight_that_both_ends_share_is_one_under_two_adapters() -> None:
+    model = lively_model(0)
+    LoraAdapter(model, ENDS)
+    embeddings, head = model.network.get_input_embeddings(), model.network.get_output_embeddings()
+    assert head.base_layer.weight is embeddings.base_layer.weight
+    assert not head.base_layer.weight.requires_grad
+    assert head.lora_A["default"].weight.shape == embeddings.lora_embedding_B["default"].T.shape == (4, 64)
+
+
+def peft_adapter(folder: Path, full_copies: bool = False, **options: Any) -> None:
+    """An adapter as others save theirs."""
+    import peft
+
+    config = peft.LoraConfig(**{"r": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **options})
+    peft.get_peft_model(lively_model(0, "qwen2").network, config).save_pretrained(
+        folder, save_embedding_layers=full_copies
+    )
+
+
+UNFIT = {
+    "rank": ({"r": 64}, "found rank 64, expected 16 or less: raise max_lora_rank to 64"),
+    "pattern": ({"rank_pattern": {"q_proj": 100}}, "found rank 100, expected 16 or less: raise max_lora_rank to 128"),
+    "no such rank": ({"r": 600}, "found rank 600, expected 16 or less: train with rank 512 or less"),
+    "dora": ({"use_dora": True}, "found DoRA, expected plain LoRA: train again without it"),
+    "copies": ({"modules_to_save": ["lm_head"]}, "found modules_to_save ['lm_head'], expected none: train again"),
+    "pissa": ({"init_lora_weights": "pissa"}, "found init_lora_weights 'pissa', which changes the base"),
+    "full": (
+        {"target_modules": ["embed_tokens"], "full_copies": True},
+        "found full weights ['base_model.model.model.embed_tokens.base_layer.weight'], expected LoRA factors alone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), UNFIT.values(), ids=UNFIT.keys())
+def test_an_adapter_that_vllm_cannot_load_is_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    peft_adapter(tmp_path, **options)
+    with pytest.raises(ModelError) as caught:
+        check_for_vllm(tmp_path, max_rank=16)
+    assert str(caught.value).startswith(f"adapter {tmp_path}: vLLM cannot load it: {said}")
+
+
+def test_all_that_is_against_an_adapter_is_named_at_once(tmp_path: Path) -> None:
+    peft_adapter(tmp_path, r=64, use_dora=True)
+    with pytest.raises(ModelError, match=r"found rank 64, .*; found DoRA, "):
+        check_for_vllm(tmp_path, max_rank=16)
+
+
+def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"FileNotFoundError: .*, expected an adapter of peft"):
+        check_for_vllm(tmp_path, max_rank=16)

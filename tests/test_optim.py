@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from models import VOCABULARY, lively_model, weights_of
 
 from arc_kaggle.errors import TuneError
+from arc_kaggle.lora import LoraAdapter
 from arc_kaggle.model import LoadedModel
-from arc_kaggle.optim import Optimizer, collate, completion_loss, padded_length
-from arc_kaggle.recipe import OptimConfig
+from arc_kaggle.optim import Optimizer, collate, completion_loss, padded_length, parameter_groups
+from arc_kaggle.recipe import EVERYWHERE, LoraConfig, OptimConfig
 from arc_kaggle.tokens import NOT_TRAINED, Example
 
 MODEL = lively_model(0)
@@ -109,3 +110,28 @@ def test_a_loss_that_is_not_finite_updates_nothing() -> None:
         optimizer.step(*collate([unlabelled], 0, 64))
     assert weights_of(model.network) == before
     assert all(parameter.grad is None for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_factors_on_embeddings_and_head_learn_at_their_own_rate(kind: str) -> None:
+    """At a rate of 0 they stay where they are, and all others move."""
+    model = lively_model(0, kind)
+    adapter = LoraAdapter(model, LoraConfig(rank=4, modules=EVERYWHERE))
+    config = OptimConfig(0.01, 0.0, schedule="constant_with_warmup", warmup_fraction=0)
+    before = weights_of(model.network)
+    optimizer = Optimizer(model, adapter.parameters, config, 5)
+    for _ in range(2):  # of two factors one is 0 at first, and the other has no gradient then
+        optimizer.step(*collate(EXAMPLES, 3, 64))
+    moved = {name for name, value in weights_of(model.network).items() if value != before[name]}
+    assert moved == {name for name in before if "lora_" in name and "embed" not in name and "lm_head" not in name}
+
+
+@pytest.mark.parametrize("own", [None, 1e-5])
+def test_every_parameter_is_in_one_group(own: float | None) -> None:
+    network = lively_model(0).network  # its head is its embeddings
+    groups = parameter_groups(network, list(network.parameters()), OptimConfig(1e-3, own, weight_decay=0.1))
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(rates) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        rate = own if own and "embed" in name else 1e-3
+        assert rates[id(parameter)] == (rate, 0.1 if parameter.ndim == 2 else 0.0)

@@ -43,6 +43,11 @@ def test_a_full_tie_goes_to_the_first_view() -> None:
     assert ranked([prediction([[1]], 3), prediction([[2]], 1), prediction([[3]], 2)]) == [[[2]], [[3]], [[1]]]
 
 
+def test_the_first_view_of_a_candidate_is_its_lowest() -> None:
+    found = [prediction([[cell]], view) for view, cell in enumerate([1, 2, 2, 1])]
+    assert ranked(found) == ranked(found[::-1]) == [[[1]], [[2]]]
+
+
 def test_views_without_a_grid_have_no_vote() -> None:
     assert ranked([prediction(None, 0), prediction(None, 1), prediction([[4]], 2)]) == [[[4]]]
     assert ranked([prediction(None, 0)]) == ranked([]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<8}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<11}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join(
         ["usage: arc-kaggle COMMAND [OPTIONS]", "", *lines, "", "arc-kaggle COMMAND --help lists its options"]
     )
@@ -118,6 +119,15 @@ def _combine(words: Words) -> None:
     print(combine(_parse(CombineConfig, words, "combine")).text)
 
 
+def _preflight(words: Words) -> None:
+    """Check that a model, its prompt and this machine go together."""
+    from arc_kaggle.preflight import PreflightConfig, preflight
+
+    report = preflight(_parse(PreflightConfig, words, "preflight"))
+    print(report.text)
+    report.require()
+
+
 def _train(words: Words) -> None:
     """Make a model from training rules."""
     from arc_kaggle.train import TrainConfig, train
@@ -129,7 +139,13 @@ def _train(words: Words) -> None:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    sys.exit(code)
 
 
 COMMANDS: dict[str, Callable[[Words], None]] = {
@@ -139,7 +155,9 @@ COMMANDS: dict[str, Callable[[Words], None]] = {
     "show": _show,
     "fit": _fit,
     "symbols": _symbols,
+    "preflight": _preflight,
     "train": _train,
 }
+
 if __name__ == "__main__":
     entry()

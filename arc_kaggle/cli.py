@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -139,6 +140,7 @@ def _train(words: Words) -> None:
 
 def entry() -> None:
     """The console script."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a job is an interrupt too: report, then end
     try:
         code = main()
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -111,6 +112,11 @@ def wait_until(is_so: Callable[[], Any], seconds: float = 30.0) -> Any:
     return value
 
 
+def hear_interrupts() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Run:
     """`arc-kaggle solve` in a process of its own. From its first second on submission.json is read again and again."""
 
@@ -126,6 +132,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=hear_interrupts,
         )
         self.errors: list[Exception] = []
         self.n_reads = 0

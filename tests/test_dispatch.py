@@ -470,11 +470,12 @@ def test_a_killed_supervisor_takes_a_real_model_with_it(tmp_path: Path, n_predic
     assert count_predictions(run.out) < 3 * N_VIEWS
 
 
-def test_an_interrupted_run_says_so_and_leaves_everything_on_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_leaves_everything_on_disk(how: signal.Signals, tmp_path: Path) -> None:
     with running(tmp_path, *FAKE, n_tasks=8, spoil=SLOWLY) as run:
         child = run.child()
         wait_until(lambda: count_predictions(run.out) >= 10)
-        run.process.send_signal(signal.SIGINT)
+        run.process.send_signal(how)
         assert run.wait() == 130
         assert run.output == "arc-kaggle: interrupted; what was finished until now is on disk\n"
         assert not run.is_alive(child)

@@ -113,7 +113,7 @@ def test_what_is_trained_loads_and_says_how_it_was_made(config: TrainConfig) -> 
 def test_training_goes_on_from_a_folder(config: TrainConfig, tmp_path: Path) -> None:
     train(config)
     facts = train(replace(config, start=config.out, out=tmp_path / "next", hidden_size=640))
-    assert facts["started_from"] == "out"
+    assert (facts["started_from"]["steps"], facts["started_from"]["started_from"]) == (config.steps, None)
     assert load_model(tmp_path / "next").network.config.hidden_size == 32
 
 

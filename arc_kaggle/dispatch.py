@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.candidate import Prediction, read_predictions
-from arc_kaggle.child import ChildWorker, InProcessWorker, Worker, WorkerLost
+from arc_kaggle.child import LOG_NAME, ChildWorker, InProcessWorker, Worker, WorkerLost
 from arc_kaggle.config import SolveConfig, config_to_json
 from arc_kaggle.dataset import load_tasks, prompt_length
 from arc_kaggle.errors import ConfigError, WorkerError
@@ -69,6 +69,8 @@ def prepare_folder(config: SolveConfig) -> None:
         )
     shutil.rmtree(predictions, ignore_errors=True)
     try:
+        for name in ("report.json", LOG_NAME):
+            (config.out / name).unlink(missing_ok=True)
         predictions.mkdir(parents=True)
         write_atomically(config.out / "config.json", json.dumps(config_to_json(config), indent=1))
     except OSError as error:

@@ -5,7 +5,8 @@ Texts are exactly those that the checkpoints were trained on. None but `plain` h
 arc24               ironbar's arc24, prompting.py, output-from-examples-v1 and input-from-inputs-v0, on ChatML (Qwen2.5)
 arc24-no-system     the same without the system turn
 architects          da-fr's arc-prize-2024: 48 letters, then I grid, +/-=O grid, without a chat
-nvarc               NVARC 2025's QwenFormatter: ChatML with no newline between turns
+nvarc               NVARC 2025's QwenFormatter: ChatML with no newline between turns; its checkpoint's 16 tokens hold
+                    each role with the newline behind it as one token
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from arc_kaggle.tokens import NOT_TRAINED, Example
 
 
 def padded_length(n_tokens: int, bucket: int) -> int:
-    """`n_tokens` rounded up to a multiple of `bucket`: few distinct lengths, few compiled kernels (ANCHORS: 17x)."""
+    """`n_tokens` rounded up to a multiple of `bucket`: few distinct lengths, few compiled kernels."""
     return math.ceil(n_tokens / bucket) * bucket
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,16 @@ def write_json(tmp_path: Path) -> WriteJson:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def real_tokenizers() -> Path:
+    """A folder with the tokenizers qwen2_5/ and llama3_2/, which are no part of the project; tests on them need it.
+
+    The same code is tested on small tokenizers that the tests make themselves.
+    """
+    default = Path(__file__).resolve().parents[2] / "shared" / "tokenizers"
+    folder = Path(os.environ.get("ARC_KAGGLE_TOKENIZERS", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real tokenizers: {folder} is absent; ARC_KAGGLE_TOKENIZERS may name another folder")
+    return folder

@@ -28,7 +28,6 @@ from arc_kaggle.lengths import FitConfig, fit
 from arc_kaggle.prompt import query_prompt, training_prompt
 from arc_kaggle.task import Pair, Query, Task, task_to_json
 
-QWEN = Path("/work/shared/tokenizers/qwen2_5")
 ENCODER, TOKENIZER, FORMAT = MinimalGridEncoder(), SymbolTokenizer(), fake_format
 POLICIES: tuple[Drop, ...] = ("last", "largest", "least_similar")
 
@@ -232,10 +231,11 @@ def test_bad_options_are_refused(tasks_file: Path, change: dict[str, int]) -> No
         fit(replace(config_of(tasks_file, 100), **change))
 
 
-@pytest.mark.skipif(not QWEN.is_dir(), reason="no Qwen tokenizer here")
-def test_a_real_task_that_never_fits_4096_tokens() -> None:
-    (found,) = fit(FitConfig(QWEN, ("arc1:evaluation",), "47996f11")).sets["arc1:evaluation"]
+def test_a_real_task_that_never_fits_4096_tokens(real_tokenizers: Path) -> None:
+    (found,) = fit(FitConfig(real_tokenizers / "qwen2_5", ("arc1:evaluation",), "47996f11")).sets["arc1:evaluation"]
     assert found.lengths["prompt"] == Length(9372, 3, True)
     assert found.lengths["prompt + answer"] == Length(10394, 3, False)
-    (compact,) = fit(FitConfig(QWEN, ("arc1:evaluation",), "47996f11", encoder="minimal")).sets["arc1:evaluation"]
+    (compact,) = fit(FitConfig(real_tokenizers / "qwen2_5", ("arc1:evaluation",), "47996f11", encoder="minimal")).sets[
+        "arc1:evaluation"
+    ]
     assert compact.lengths["prompt + answer"].fits

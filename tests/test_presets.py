@@ -337,11 +337,8 @@ def test_a_card_that_is_not_whole_is_refused(value: Any) -> None:
 
 
 @pytest.fixture(params=["qwen2_5", "llama3_2"])
-def real(request: pytest.FixtureRequest) -> FileTokenizer:
-    default = Path(__file__).resolve().parents[2] / "shared" / "tokenizers"
-    folder = Path(os.environ.get("ARC_KAGGLE_TOKENIZERS", default)) / str(request.param)
-    if not folder.is_dir():
-        pytest.skip(f"no real tokenizers: {folder} is absent; ARC_KAGGLE_TOKENIZERS may name another folder")
+def real(request: pytest.FixtureRequest, real_tokenizers: Path) -> FileTokenizer:
+    folder = real_tokenizers / str(request.param)
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     return FileTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), config)
 

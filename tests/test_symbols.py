@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,12 +257,8 @@ def test_neither_torch_nor_transformers_is_imported() -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> SymbolsReport:
-    default = Path(__file__).resolve().parents[2] / "shared" / "tokenizers"
-    folder = Path(os.environ.get("ARC_KAGGLE_TOKENIZERS", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real tokenizers: {folder} is absent; ARC_KAGGLE_TOKENIZERS may name another folder")
-    return symbols(SymbolsConfig(tokenizer=(folder / "qwen2_5", folder / "llama3_2")))
+def real(real_tokenizers: Path) -> SymbolsReport:
+    return symbols(SymbolsConfig(tokenizer=(real_tokenizers / "qwen2_5", real_tokenizers / "llama3_2")))
 
 
 def test_real_ids_and_isolation(real: SymbolsReport) -> None:

@@ -28,7 +28,7 @@ from arc_kaggle.presets import Preset
 from arc_kaggle.prompt import Loss, PromptFormat, inputs_prompt, training_prompt
 from arc_kaggle.recipe import OptimConfig, Precision
 from arc_kaggle.task import Pair, Task
-from arc_kaggle.tokens import Example
+from arc_kaggle.tokens import Example, check_example
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +271,8 @@ def make_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches (ids, labels) of one bucketed length each, about `tokens_per_batch` tokens in all."""
     source = ExampleSource(rules, model, config)
+    first = source.draw(np.random.default_rng(config.seed), config.max_tokens)
+    check_example(first, model.tokenizer, model.prompt_format, "training data")
     bins: dict[int, list[Example]] = defaultdict(list)
     while True:
         growth = min(1.0, 3 * bar.n / config.steps)

@@ -15,10 +15,12 @@ from strategies import WriteJson
 
 from arc_kaggle.augmentation import Augmentation
 from arc_kaggle.card import read_card
-from arc_kaggle.errors import ConfigError, LeakError, TaskError
+from arc_kaggle.errors import ConfigError, LeakError, PromptError, TaskError
 from arc_kaggle.grid import as_grid, grid_lists
 from arc_kaggle.model import load_model, new_model
+from arc_kaggle.prompt import Loss
 from arc_kaggle.task import Pair, Task, task_to_json
+from arc_kaggle.tokens import NOT_TRAINED, Example
 from arc_kaggle.train import ExampleSource, TrainConfig, keep_clean, load_rules, split_rules, train
 
 DISGUISE = Augmentation(5, (3, 1, 4, 0, 5, 9, 2, 6, 8, 7))
@@ -262,10 +264,8 @@ def test_rules_of_which_no_two_pairs_fit_are_a_clear_error(config: TrainConfig) 
 @pytest.mark.parametrize("max_pairs", [2, 3, 6])
 def test_an_example_has_no_more_pairs_and_tokens_than_allowed(config: TrainConfig, max_pairs: int) -> None:
     model = new_model(32, 1, 0)
-    rules = [replace(rule, pairs=rule.pairs[::2]) for rule in load_rules(config.data)]  # the square ones
-    source = ExampleSource(
-        [replace(rule, pairs=rule.pairs * 4) for rule in rules], model, replace(config, max_pairs=max_pairs)
-    )
+    rules = [replace(rule, pairs=rule.pairs * 2) for rule in load_rules(config.data)]
+    source = ExampleSource(rules, model, replace(config, max_pairs=max_pairs))
     rng = np.random.default_rng(0)
     examples = [source.draw(rng, 90) for _ in range(100)]
     assert max(len(example.ids) for example in examples) <= 90
@@ -275,3 +275,37 @@ def test_an_example_has_no_more_pairs_and_tokens_than_allowed(config: TrainConfi
     assert {int((source.draw(rng, 256).ids == model.end_id).sum()) for _ in range(50)} == set(
         range(min(3, max_pairs), max_pairs + 1)
     )
+
+
+def test_input_from_inputs_takes_its_share(config: TrainConfig) -> None:
+    model, rng = new_model(32, 1, 0), np.random.default_rng(0)
+    source = ExampleSource(load_rules(config.data), model, replace(config, inputs_share=0.5))
+    texts = [model.tokenizer.decode(source.draw(rng, 256).ids.tolist()) for _ in range(200)]
+    assert 70 < sum("O" not in text for text in texts) < 130
+    with pytest.raises(ConfigError, match="no form for input from inputs"):
+        bare = replace(model, preset=replace(model.preset, inputs=None))
+        ExampleSource(load_rules(config.data), bare, replace(config, inputs_share=1.0)).draw(rng, 256)
+
+
+def test_the_loss_is_chosen(config: TrainConfig) -> None:
+    model = new_model(32, 1, 0)
+
+    def share_trained(loss: Loss) -> float:
+        source = ExampleSource(load_rules(config.data), model, replace(config, loss=loss))
+        return float(np.mean([(source.draw(np.random.default_rng(i), 256).labels >= 0).mean() for i in range(20)]))
+
+    shares = [share_trained(loss) for loss in ("last_output", "outputs_but_first", "outputs", "everything")]
+    assert shares == sorted(shares) and len(set(shares)) == 4 and shares[-1] == 1.0
+
+
+def test_an_example_that_teaches_nothing_stops_training_before_its_first_step(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlabelled(source: ExampleSource, rng: np.random.Generator, max_tokens: int) -> Example:
+        example = draw(source, rng, max_tokens)
+        return Example(example.ids, np.full_like(example.labels, NOT_TRAINED))
+
+    draw = ExampleSource.draw
+    monkeypatch.setattr(ExampleSource, "draw", unlabelled)
+    with pytest.raises(PromptError, match="found no label"):
+        train(config)

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.config import BOX_FOLDER, recipe_of
@@ -36,7 +38,7 @@ class PreflightConfig:
 
     model: Path = BOX_FOLDER
     """Hugging Face causal LM folder; the model that ships with the package where not given."""
-    prompt: str = "auto"
+    prompt: Annotated[str, tyro.conf.arg(aliases=("--preset",))] = "auto"
     """Prompt preset to check: plain, arc24, arc24-no-system, architects, nvarc, chat, or auto, as for `solve`."""
     encoder: str = ""
     """Encoder spec; the preset's own where empty."""

@@ -216,3 +216,9 @@ def test_show_shows_the_views_that_solve_takes(tmp_path: Path, capsys: pytest.Ca
         assert main(["show", *words]) == 0
         task = dispatch.load_tasks(config.tasks, "t01")[0]
         assert capsys.readouterr().out.splitlines()[0].rstrip() == view_title(task, taken[view])
+
+
+def test_preflight_takes_a_preset_under_both_names(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--prompt", "--preset"):
+        assert main(["preflight", option, "arc42"]) == 2
+        assert "arc24" in capsys.readouterr().out  # the nearest that there is

@@ -40,6 +40,7 @@ from arc_kaggle.prompt import (
     with_answer,
 )
 from arc_kaggle.task import Task, task_from_json
+from arc_kaggle.tokenizer_file import FileTokenizer
 from arc_kaggle.tokens import NOT_TRAINED, check_example, check_format, tokenize
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,22 +62,14 @@ PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
 CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
 
 
-class FileTokenizer:
-    """A `tokenizers` tokenizer behind the methods of a Hugging Face one, without importing torch."""
+class TemplateTokenizer(FileTokenizer):
+    """A `tokenizers` tokenizer with a chat template, rendered without importing torch."""
 
     def __init__(self, inner: Tokenizer, config: dict[str, Any]) -> None:
-        self.inner = inner
+        self.tokenizer = inner
         self.bos_token, self.eos_token = config.get("bos_token"), config.get("eos_token")
         self.all_special_tokens: Sequence[str] = [t.content for t in inner.get_added_tokens_decoder().values()]
         self.chat_template = config["chat_template"]
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        ids: list[int] = self.inner.encode(text, add_special_tokens=add_special_tokens).ids
-        return ids
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        text: str = self.inner.decode(list(token_ids), skip_special_tokens=False)
-        return text
 
     def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> str:
         assert not tokenize
@@ -89,7 +82,7 @@ def _refuse(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def small_tokenizer() -> FileTokenizer:
+def small_tokenizer() -> TemplateTokenizer:
     """Byte-level BPE trained on the prompts themselves, so that it merges across grids and texts where it can."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
@@ -100,7 +93,7 @@ def small_tokenizer() -> FileTokenizer:
     trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator([*texts, *["```\n\n", "```\n", "O\n"] * 9], trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
-    return FileTokenizer(tokenizer, {"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": CHATML})
+    return TemplateTokenizer(tokenizer, {"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": CHATML})
 
 
 SMALL = small_tokenizer()
@@ -249,7 +242,7 @@ def test_a_tokenizer_without_a_begin_token_begins_with_nothing() -> None:
 
 
 def chat(template: str, system: str | None = ARC24_SYSTEM) -> PromptFormat:
-    tokenizer = FileTokenizer(SMALL.inner, {"bos_token": "<bos>", "chat_template": template})
+    tokenizer = TemplateTokenizer(SMALL.tokenizer, {"bos_token": "<bos>", "chat_template": template})
     return chat_format(tokenizer, OUTPUT_FROM_EXAMPLES, system)
 
 
@@ -337,17 +330,17 @@ def test_a_card_that_is_not_whole_is_refused(value: Any) -> None:
 
 
 @pytest.fixture(params=["qwen2_5", "llama3_2"])
-def real(request: pytest.FixtureRequest, real_tokenizers: Path) -> FileTokenizer:
+def real(request: pytest.FixtureRequest, real_tokenizers: Path) -> TemplateTokenizer:
     folder = real_tokenizers / str(request.param)
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return FileTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), config)
+    return TemplateTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")), config)
 
 
-def is_qwen(tokenizer: FileTokenizer) -> bool:
+def is_qwen(tokenizer: TemplateTokenizer) -> bool:
     return tokenizer.bos_token is None
 
 
-def fitting_encoder(preset: Preset, tokenizer: FileTokenizer) -> GridEncoder:
+def fitting_encoder(preset: Preset, tokenizer: TemplateTokenizer) -> GridEncoder:
     return parse_encoder(preset.encoder if is_qwen(tokenizer) else preset.encoder.replace("minimal", "repeat(3)"))
 
 
@@ -359,11 +352,11 @@ def random_task(seed: int) -> Task:
     return task_from_json("random", {"train": pairs, "test": [{"input": grids[0]}]})
 
 
-def presets_for(tokenizer: FileTokenizer) -> list[str]:
+def presets_for(tokenizer: TemplateTokenizer) -> list[str]:
     return list(NAMES) if is_qwen(tokenizer) else ["plain", "architects", "chat"]
 
 
-def test_spans_are_tokenized_as_the_whole_text(real: FileTokenizer) -> None:
+def test_spans_are_tokenized_as_the_whole_text(real: TemplateTokenizer) -> None:
     """What public checkpoints saw: the text of an example tokenized at once. arc24, chat and inputs: answer alone."""
     for name in presets_for(real):
         preset = find_preset(name, real)
@@ -377,7 +370,7 @@ def test_spans_are_tokenized_as_the_whole_text(real: FileTokenizer) -> None:
                 assert tokenize(prompt, real).ids.tolist() == whole, name
 
 
-def test_where_training_begins_or_ends_inside_a_token_ids_differ_there_alone(real: FileTokenizer) -> None:
+def test_where_training_begins_or_ends_inside_a_token_ids_differ_there_alone(real: TemplateTokenizer) -> None:
     """A fence and the newlines behind it share a token, which no loss on middle outputs can divide as it is."""
     preset = find_preset("chat", real)
     encoder = fitting_encoder(preset, real)
@@ -388,14 +381,14 @@ def test_where_training_begins_or_ends_inside_a_token_ids_differ_there_alone(rea
     assert apart.replace("|```|\n\n|##|", "|``|`\n\n|##|") == whole
 
 
-def test_every_check_passes_on_real_tokenizers(real: FileTokenizer) -> None:
+def test_every_check_passes_on_real_tokenizers(real: TemplateTokenizer) -> None:
     for name in presets_for(real):
         preset = find_preset(name, real)
         stop_id = check_format(real, fitting_encoder(preset, real), preset.format)
         assert real.decode([stop_id]) == preset.format.stop_text
 
 
-def test_llama_needs_another_encoder_and_is_told_which(real: FileTokenizer) -> None:
+def test_llama_needs_another_encoder_and_is_told_which(real: TemplateTokenizer) -> None:
     preset = find_preset("chat", real)
     if is_qwen(real):
         check_format(real, parse_encoder(preset.encoder), preset.format)
@@ -404,7 +397,7 @@ def test_llama_needs_another_encoder_and_is_told_which(real: FileTokenizer) -> N
         check_format(real, parse_encoder(preset.encoder), preset.format)
 
 
-def test_real_chat_templates(real: FileTokenizer) -> None:
+def test_real_chat_templates(real: TemplateTokenizer) -> None:
     fmt = chat_format(real, OUTPUT_FROM_EXAMPLES, ARC24_SYSTEM)
     if is_qwen(real):
         assert fmt == PRESETS["arc24"].format

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -120,6 +121,18 @@ def _combine(words: Words) -> None:
     print(combine(_parse(CombineConfig, words, "combine")).text)
 
 
+def _evaluate(words: Words) -> None:
+    """Judge checkpoints and adapters, in parts that can be resumed."""
+    from arc_kaggle.evaluate import EvaluateConfig, compare, evaluate
+    from arc_kaggle.evaluation.report import evaluation_text
+
+    config = _parse(EvaluateConfig, words, "evaluate")
+    if config.compare:
+        print(compare(config.compare))
+    else:
+        print(evaluation_text(evaluate(config, say=partial(print, flush=True))))
+
+
 def _preflight(words: Words) -> None:
     """Check that a model, its prompt and this machine go together."""
     from arc_kaggle.preflight import PreflightConfig, preflight
@@ -129,9 +142,17 @@ def _preflight(words: Words) -> None:
     report.require()
 
 
+def _synth(words: Words) -> None:
+    """Make up rules as training data, each pair verified."""
+    from arc_kaggle.rulebook import SynthConfig, synth
+
+    print(synth(_parse(SynthConfig, words, "synth")).text)
+
+
 def _train(words: Words) -> None:
     """Make a model from training rules."""
-    from arc_kaggle.train import TrainConfig, train
+    from arc_kaggle.train import train
+    from arc_kaggle.training.config import TrainConfig
 
     config = _parse(TrainConfig, words, "train")
     facts = train(config)
@@ -154,10 +175,12 @@ COMMANDS: dict[str, Callable[[Words], None]] = {
     "solve": _solve,
     "score": _score,
     "combine": _combine,
+    "evaluate": _evaluate,
     "show": _show,
     "fit": _fit,
     "symbols": _symbols,
     "preflight": _preflight,
+    "synth": _synth,
     "train": _train,
 }
 

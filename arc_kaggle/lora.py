@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from arc_kaggle.coordinates import in_parts
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.recipe import LoraConfig
@@ -24,9 +26,8 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 class TunableWeights(Protocol):
     """Weights of a model that can be tuned for a task and brought back."""
 
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What the optimizer may change."""
+    def training(self) -> AbstractContextManager[list[nn.Parameter]]:
+        """Within it: what the optimizer may change."""
         ...
 
     def reset(self, seed: int) -> None:
@@ -63,6 +64,9 @@ class LoraAdapter:
     @property
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.peft_model.parameters() if parameter.requires_grad]
+
+    def training(self) -> AbstractContextManager[list[nn.Parameter]]:
+        return nullcontext(self.parameters)
 
     def reset(self, seed: int) -> None:
         """One factor is zero again, the other drawn anew from `seed`: the model answers as the base does."""
@@ -130,12 +134,13 @@ class AllWeights:
     """All weights of a small model; the base is a copy in memory that `reset` copies back."""
 
     def __init__(self, model: LoadedModel) -> None:
-        self.network: Any = model.network
+        self.model, self.network = model, model.network
         self.base = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self.network.parameters())
+    @contextmanager
+    def training(self) -> Iterator[list[nn.Parameter]]:
+        with in_parts(self.model):
+            yield list(self.network.parameters())
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:

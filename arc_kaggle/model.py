@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from arc_kaggle.card import CARD_FILE, ModelCard, read_card, write_card
-from arc_kaggle.encoder import GridEncoder, parse_encoder
-from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.encoder import COORDINATES, DIGITS, GridEncoder, parse_encoder
+from arc_kaggle.errors import ConfigError, ModelError, PromptError
 from arc_kaggle.four_bit import keep_one_layout, nf4_options
+from arc_kaggle.grid import N_COLOURS
 from arc_kaggle.presets import Preset, find_preset
 from arc_kaggle.prompt import PromptFormat
 from arc_kaggle.recipe import Precision
@@ -21,7 +23,19 @@ from arc_kaggle.tokens import check_format
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BOX_SYMBOLS = ("<pad>", "<bos>", "<eos>", "I", "O", "\n", *"0123456789")
+FRAME = ("<pad>", "<bos>", "<eos>", "I", "O")
+ROWS = len(COORDINATES)
+LONGEST_PROMPT = 2048
+"""Tokens of a prompt to a new model; an answer of 931 still has its place behind it."""
+SYMBOLS = {
+    "minimal": (*FRAME, "\n", *DIGITS),
+    "coordinates": (
+        *FRAME,
+        *("\n" * (y != COORDINATES[0]) + y for y in COORDINATES),
+        *map("".join, product(DIGITS, COORDINATES, COORDINATES)),
+    ),
+}
+"""The tokens of a new model, by encoder: a cell is one token, and so is with coordinates a row's name."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -131,49 +145,82 @@ def _plain_preset(folder: Path, tokenizer: Any) -> Preset:
 
 
 def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, Any]) -> None:
-    """Write weights (bf16 safetensors), tokenizer and card."""
+    """Write weights (bf16 safetensors, tied ones once, at most 15 MB a file), tokenizer and card."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.network.state_dict().items()}
-    model.network.save_pretrained(folder, state_dict=weights)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in stock_weights(model.network).items()}
+    model.network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
     model.tokenizer.save_pretrained(folder)
     preset = model.preset
     write_card(folder, ModelCard(preset.format, recipe, facts, preset.encoder, preset.loss, preset.inputs))
 
 
-def new_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None) -> LoadedModel:
-    """A small Llama with random weights, heads of 32, and a tokenizer of 16 symbols, one token a cell."""
+def stock_weights(network: Any) -> dict[str, torch.Tensor]:
+    """The state dict of a network, tied weights once, and those that are computed from parts as what they come to."""
+    state = {name: tensor for name, tensor in network.state_dict().items() if ".parametrizations." not in name}
+    embeddings = network.get_input_embeddings()
+    path = next(path for path, module in network.named_modules() if module is embeddings)
+    weights = {f"{path}.weight": embeddings.weight.detach()}
+    for name, tensor in state.items():
+        if all(tensor.data_ptr() != known.data_ptr() for known in weights.values()):
+            weights[name] = tensor
+    return weights
+
+
+def new_model(
+    hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None, encoder: str = "minimal"
+) -> LoadedModel:
+    """A small Llama with random weights, heads of 32, and a tokenizer with one token a cell.
+
+    `encoder` is one of SYMBOLS. Embeddings of cells with coordinates begin as colour part + row part + column part, so
+    that a place is one thing in all colours, and a colour one in all places, before anything is learnt.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    if encoder not in SYMBOLS:
+        raise ConfigError(f"new model: found encoder {encoder!r}, expected one of {', '.join(SYMBOLS)}")
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(BOX_SYMBOLS),
+        vocab_size=len(SYMBOLS[encoder]),
         hidden_size=hidden_size,
         intermediate_size=round(hidden_size * 8 / 3 / 64) * 64,
         num_hidden_layers=n_layers,
         num_attention_heads=hidden_size // 32,
-        max_position_embeddings=16384,
+        max_position_embeddings=4096,
         tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
     )
-    tokenizer = box_tokenizer()
-    return _finish(LlamaForCausalLM(config), tokenizer, find_preset("plain", tokenizer), autocast)
+    network, tokenizer = LlamaForCausalLM(config), box_tokenizer(encoder)
+    if encoder == "coordinates":
+        _begin_as_sums(network.get_input_embeddings().weight)
+    return _finish(network, tokenizer, replace(find_preset("plain", tokenizer), encoder=encoder), autocast)
 
 
-def box_tokenizer() -> PreTrainedTokenizerBase:
-    """A tokenizer whose every symbol is one token; any other character is refused."""
+@torch.no_grad()
+def _begin_as_sums(embeddings: torch.Tensor) -> None:
+    """Rows and cells become sums of parts; embeddings (vocab, hidden) in the order of SYMBOLS."""
+    n, hidden = len(COORDINATES), embeddings.shape[1]
+    kinds, colours, rows, columns = (torch.randn(size, hidden) * 0.02 for size in (1, N_COLOURS, n, n))
+    cells = colours[:, None, None] + rows[None, :, None] + columns[None, None, :]  # (colour, row, column, hidden)
+    embeddings[len(FRAME) :] = torch.cat([kinds + rows, cells.flatten(0, 2)])
+
+
+def box_tokenizer(encoder: str = "minimal") -> PreTrainedTokenizerBase:
+    """A tokenizer of SYMBOLS, each of them one token; any other text is refused."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(BOX_SYMBOLS)}))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    inner = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(SYMBOLS[encoder])}))
+    pieces = rf"[0-9][{COORDINATES}]{{2}}|\n?[{COORDINATES}]|[\s\S]" if encoder == "coordinates" else r"[\s\S]"
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
     inner.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<pad>",
         bos_token="<bos>",
         eos_token="<eos>",
+        model_max_length=LONGEST_PROMPT,
         clean_up_tokenization_spaces=False,
     )
 

@@ -55,6 +55,8 @@ class TuneConfig:
     """Optimizer steps a task."""
     batch_size: int = 1
     """Augmented examples a step."""
+    tokens_per_step: int | None = None
+    """In place of `batch_size`: as many examples a step as this many tokens hold with their padding, one at least."""
     max_seconds: float = 600.0
     """Most seconds of fine-tuning a task; what is learnt by then is kept."""
     max_tokens: int = 8192
@@ -96,7 +98,8 @@ RECIPES = {
     "box": TuneConfig(
         weights="all",
         steps=100,
-        batch_size=6,
+        tokens_per_step=1024,
+        max_tokens=1024,
         optim=OptimConfig(learning_rate=3e-3, schedule="linear", warmup_fraction=0.05),
     ),
     "arc24": TuneConfig(

@@ -16,7 +16,7 @@ from arc_kaggle.errors import TuneError
 from arc_kaggle.fit import Drop, fit_training
 from arc_kaggle.lora import AllWeights, LoraAdapter, TunableWeights
 from arc_kaggle.model import LoadedModel
-from arc_kaggle.optim import Optimizer, collate
+from arc_kaggle.optim import Optimizer, collate, padded_length
 from arc_kaggle.prompt import Loss, PromptFormat, training_prompt
 from arc_kaggle.recipe import TuneConfig, TuneReport
 from arc_kaggle.task import Task
@@ -76,6 +76,18 @@ def fit_example(
     return fitted.example
 
 
+def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[list[Example]]:
+    """The examples of every step, in the order they come."""
+    batch: list[Example] = []
+    for example in examples:
+        longest = padded_length(max(len(each.ids) for each in (*batch, example)), config.bucket)
+        most = config.batch_size if config.tokens_per_step is None else config.tokens_per_step // longest
+        if len(batch) >= max(1, most):
+            yield batch
+            batch = []
+        batch.append(example)
+
+
 class InProcessTuner:
     """Trains the model that the engine answers with, so that nothing is loaded or copied between tasks."""
 
@@ -99,14 +111,14 @@ class InProcessTuner:
 
     def _train(self, examples: Iterator[Example], losses: list[float], deadline: Deadline) -> None:
         config, network = self.config, self.model.network
-        optimizer = Optimizer(self.model, self.weights.parameters, config.optim, config.steps)
         network.train()
         try:
-            for _ in range(config.steps):
-                if deadline.passed:
-                    break
-                batch = list(islice(examples, config.batch_size))
-                losses.append(optimizer.step(*collate(batch, self.model.pad_id, config.bucket)))
+            with self.weights.training() as parameters:
+                optimizer = Optimizer(self.model, parameters, config.optim, config.steps)
+                for batch in islice(step_batches(examples, config), config.steps):
+                    if deadline.passed:
+                        break
+                    losses.append(optimizer.step(*collate(batch, self.model.pad_id, config.bucket)))
         finally:
             network.eval()
 

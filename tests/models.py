@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.base import Completion, Engine
-from arc_kaggle.model import BOX_SYMBOLS, LoadedModel, new_model
+from arc_kaggle.model import SYMBOLS, LoadedModel, new_model
 from arc_kaggle.tokens import TokenIds
 
-VOCABULARY = len(BOX_SYMBOLS)
+VOCABULARY = len(SYMBOLS["minimal"])
 LONGEST = 512
 
 torch.set_num_threads(1)  # so small a model is slower on two

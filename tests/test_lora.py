@@ -31,16 +31,18 @@ ENDS = LoraConfig(rank=4, modules=EVERYWHERE)
 
 
 def adapter_of(weights: TunableWeights) -> list[str]:
-    return [digest(parameter) for parameter in weights.parameters]
+    with weights.training() as parameters:
+        return [digest(parameter) for parameter in parameters]
 
 
 def train(model: LoadedModel, weights: TunableWeights, steps: int = 3) -> None:
     """A few steps at a high rate on random tokens."""
     config = OptimConfig(learning_rate=0.01, schedule="constant_with_warmup", warmup_fraction=0)
-    optimizer = Optimizer(model, weights.parameters, config, steps)
     ids = torch.randint(VOCABULARY, (2, 32), generator=torch.Generator().manual_seed(0))
-    for _ in range(steps):
-        optimizer.step(ids, ids)
+    with weights.training() as parameters:
+        optimizer = Optimizer(model, parameters, config, steps)
+        for _ in range(steps):
+            optimizer.step(ids, ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)

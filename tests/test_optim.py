@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +16,15 @@ from models import VOCABULARY, lively_model, weights_of
 from arc_kaggle.errors import TuneError
 from arc_kaggle.lora import LoraAdapter
 from arc_kaggle.model import LoadedModel
-from arc_kaggle.optim import Optimizer, collate, completion_loss, padded_length, parameter_groups
+from arc_kaggle.optim import (
+    Optimizer,
+    TensorBatch,
+    collate,
+    completion_loss,
+    padded_length,
+    parameter_groups,
+    rate_scale,
+)
 from arc_kaggle.recipe import EVERYWHERE, LoraConfig, OptimConfig
 from arc_kaggle.tokens import NOT_TRAINED, Example
 
@@ -135,3 +146,96 @@ def test_every_parameter_is_in_one_group(own: float | None) -> None:
     for name, parameter in network.named_parameters():
         rate = own if own and "embed" in name else 1e-3
         assert rates[id(parameter)] == (rate, 0.1 if parameter.ndim == 2 else 0.0)
+
+
+def packed(*examples: Example) -> TensorBatch:
+    return *collate(examples, 0, 64), None
+
+
+def test_accumulated_batches_step_as_one_large_batch_does() -> None:
+    """Few labels in one batch and many in another: the mean is over labels, not over batches."""
+    config = OptimConfig(learning_rate=1e-3, warmup_fraction=0)
+    few, many = random_example(64, 1, share=0.05), random_example(64, 2, share=0.9)
+    models = [lively_model(1) for _ in range(3)]
+    optimizers = [Optimizer(model, model.network.parameters(), config, 9) for model in models]
+    for _ in range(3):
+        whole = optimizers[0].update([packed(few, many)])
+        parts = optimizers[1].update([packed(few), packed(many)])
+        optimizers[2].step(*packed(few)[:2])
+        assert parts == pytest.approx(whole, rel=1e-6)
+    own, other, third = (dict(model.network.named_parameters()) for model in models)
+    for name, weight in own.items():
+        torch.testing.assert_close(other[name], weight, rtol=1e-4, atol=1e-5)
+    assert max(float((third[name] - weight).detach().abs().max()) for name, weight in own.items()) > 1e-3
+
+
+def rates(schedule: str, decay_fraction: float, n: int = 100, warmup: float = 0.1) -> list[float]:
+    config = OptimConfig(schedule=schedule, warmup_fraction=warmup)  # type: ignore[arg-type]
+    return [rate_scale(step, n, config, decay_fraction) for step in range(n + 1)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_rate_rises_stays_and_falls(schedule: str) -> None:
+    found = rates(schedule, 0.2)
+    assert found[:11] == pytest.approx([step / 10 for step in range(11)])
+    assert found[10:81] == [1.0] * 71
+    assert found[90] == pytest.approx(0.5)
+    assert found[100] == pytest.approx(0)
+    assert all(a >= b for a, b in pairwise(found[80:]))
+    assert rates(schedule, 0.0)[:100] == [min(1, step / 10) for step in range(100)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant_with_warmup"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_a_fall_from_the_warm_up_on_is_the_schedule_of_transformers(schedule: str, warmup: float) -> None:
+    from transformers import get_scheduler
+
+    adamw = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = get_scheduler(schedule, adamw, round(warmup * 100), 100)
+    for step in range(100):
+        assert rates(schedule, 1.0, warmup=warmup)[step] == pytest.approx(reference.get_last_lr()[0], abs=1e-12), step
+        adamw.step()
+        reference.step()
+
+
+def test_the_schedule_is_as_far_as_the_steps_or_the_time_whichever_is_further() -> None:
+    model = lively_model(1)
+    config = OptimConfig(learning_rate=1e-3, schedule="linear", warmup_fraction=0)
+    optimizer = Optimizer(model, model.network.parameters(), config, 10)
+    found = []
+    for time_share in (0.0, 0.0, 0.5, 0.1, 0.9, 1.0):
+        optimizer.update([packed(EXAMPLES[2])], time_share)
+        found.append(optimizer.adamw.param_groups[0]["lr"])
+    assert found == pytest.approx([1e-3, 0.9e-3, 0.5e-3, 0.7e-3, 0.1e-3, 0])
+
+
+def test_a_restored_optimizer_goes_on_bit_for_bit() -> None:
+    config = OptimConfig(learning_rate=1e-3, embedding_learning_rate=1e-4, weight_decay=0.1)
+    models = [lively_model(1), lively_model(1)]
+    through, first = (Optimizer(model, model.network.parameters(), config, 9) for model in models)
+    for example in EXAMPLES[2:5]:
+        through.update([packed(example)])
+        first.update([packed(example)])
+    second = Optimizer(models[1], models[1].network.parameters(), config, 9)
+    second.restore(first.state())
+    for example in EXAMPLES[2:]:
+        assert through.update([packed(example)]) == second.update([packed(example)])
+    assert weights_of(models[0].network) == weights_of(models[1].network)
+
+
+def test_in_fp16_the_loss_is_scaled_and_an_update_that_overflows_is_left_out() -> None:
+    model = replace(lively_model(1), autocast=torch.float16)
+    config = OptimConfig(learning_rate=1e-4, schedule="constant_with_warmup", warmup_fraction=0)
+    optimizer = Optimizer(model, model.network.parameters(), config, 40)
+    optimizer.scaler.load_state_dict({**optimizer.scaler.state_dict(), "scale": 2.0**40})
+    before = weights_of(model.network)
+    optimizer.update([packed(EXAMPLES[2])])
+    assert weights_of(model.network) == before
+    scale = optimizer.scaler.get_scale()
+    assert scale < 2.0**40
+    losses = [optimizer.update([packed(EXAMPLES[2])]) for _ in range(39)]
+    assert losses[-1] < losses[0]
+    assert 1 < optimizer.scaler.get_scale() < scale
+    again = Optimizer(model, model.network.parameters(), config, 40)
+    again.restore(optimizer.state())
+    assert again.scaler.get_scale() == optimizer.scaler.get_scale()

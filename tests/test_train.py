@@ -1,8 +1,13 @@
-"""`train`: seeded, clean of evaluation tasks unless told otherwise, and ending in a folder that loads."""
+"""`train` as a whole: seeded, clean of evaluation tasks, exact over stops, ending in a folder that loads."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,296 +15,140 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import weights_of
-from strategies import WriteJson
+from models import lively_model, weights_of
+from test_mixture import leaks, with_leak
+from train_data import CLEAN, random_task, rows_of, source_of, tiny_config, write_tasks_file
 
-from arc_kaggle.augmentation import Augmentation
 from arc_kaggle.card import read_card
-from arc_kaggle.errors import ConfigError, LeakError, PromptError, TaskError
-from arc_kaggle.grid import as_grid, grid_lists
-from arc_kaggle.model import load_model, new_model
-from arc_kaggle.prompt import Loss
-from arc_kaggle.task import Pair, Task, task_to_json
+from arc_kaggle.errors import ConfigError, LeakError, ModelError, PromptError
+from arc_kaggle.model import load_model, save_model
+from arc_kaggle.task import Task
 from arc_kaggle.tokens import NOT_TRAINED, Example
-from arc_kaggle.train import ExampleSource, TrainConfig, keep_clean, load_rules, split_rules, train
-
-DISGUISE = Augmentation(5, (3, 1, 4, 0, 5, 9, 2, 6, 8, 7))
-
-
-def random_task(task_id: str, n_train: int = 3, side: int = 3) -> Task:
-    """Every output is its input turned upside down; grids follow from the id."""
-    rng = np.random.default_rng(list(task_id.encode()))
-    grids = [as_grid(rng.integers(10, size=(side, side + i % 2))) for i in range(n_train + 1)]
-    pairs = [Pair(grid, as_grid(grid[::-1])) for grid in grids]
-    return Task(task_id, tuple(pairs[:-1]), tuple(pairs[-1:]))
+from arc_kaggle.train import train
+from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.training.examples import ExampleSource
+from arc_kaggle.training.log import read_log
+from arc_kaggle.training.mixture import FileSource, split_rules
+from arc_kaggle.training.validation import make_validation
 
 
-def disguised(pair: Pair) -> Pair:
-    assert pair.output is not None
-    return Pair(DISGUISE.apply(pair.input), DISGUISE.apply(pair.output))
+def state_of(config: TrainConfig, step: int) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(config.out / "checkpoints" / f"step-{step:08}" / "state.pt")
+    return state
 
 
-CLEAN = [random_task(f"clean{i}") for i in range(8)]
-SECRET = random_task("secret")
-LEAKS = {
-    "by its id": (replace(random_task("other"), id="secret"), "rule secret: 4 of 4 pairs, by ['its id']"),
-    "by a train pair": (
-        replace(random_task("other"), test=(disguised(SECRET.train[1]),)),
-        "rule other: 1 of 4 pairs, by ['a pair of secret']",
-    ),
-    "by a test pair": (
-        replace(random_task("other"), train=(disguised(SECRET.test[0]), *random_task("other").train)),
-        "rule other: 1 of 5 pairs, by ['a pair of secret']",
-    ),
-}
-leaks = pytest.mark.parametrize(("leaking", "said"), LEAKS.values(), ids=LEAKS.keys())
+def same_state(a: Any, b: Any) -> bool:
+    """Whether two checkpoints hold the same, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same_state, a, b))
+    return bool(a == b)
 
 
-@pytest.fixture
-def config(write_json: WriteJson, tmp_path: Path) -> TrainConfig:
-    """Three tiny steps on eight rules, against a set of one task."""
-    data = write_json("data.json", {task.id: task_to_json(task) for task in CLEAN})
-    against = write_json("against.json", {SECRET.id: task_to_json(SECRET)})
-    sizes: dict[str, Any] = {"hidden_size": 32, "n_layers": 1, "steps": 3, "tokens_per_batch": 512, "max_tokens": 256}
-    return TrainConfig(
-        tmp_path / "out", (str(data),), precision="fp32", hold_out=0.45, against=(str(against),), **sizes
-    )
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path: Path) -> None:
+    first = tiny_config(tmp_path)
+    second, other = replace(first, out=tmp_path / "second"), replace(first, out=tmp_path / "other", seed=1)
+    for config in (first, second, other):
+        train(config)
+        torch.rand(3)  # nothing depends on the global generator
+    assert rows_of(first) == rows_of(second)
+    assert [row["step"] for row in rows_of(first)] == [0, 1, 2, 3]
+    assert same_state(state_of(first, 3), state_of(second, 3))
+    pairs = zip(rows_of(first)[1:], rows_of(other)[1:], strict=True)
+    assert all(row["loss"] != another["loss"] for row, another in pairs)
+    assert not same_state(state_of(first, 3)["weights"], state_of(other, 3)["weights"])
 
 
-def with_leak(config: TrainConfig, leaking: Task, write_json: WriteJson) -> TrainConfig:
-    leak = write_json("leak.json", {leaking.id: task_to_json(leaking)})
-    return replace(config, data=(*config.data, str(leak)))
+def test_a_longer_run_learns_and_is_validated_at_every_saving(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, steps=25, save_every=10)
+    facts = train(replace(config, optim=replace(config.optim, learning_rate=0.01)))
+    rows = rows_of(config)
+    assert rows[-1]["loss"] < 0.93 * rows[1]["loss"]
+    assert [row["step"] for row in rows if "validation_loss" in row] == [0, 10, 20, 25]
+    assert all(0 <= row["validation_solved"] <= 2 for row in rows if "validation_loss" in row)
+    assert rows[-1]["validation_loss"] < rows[0]["validation_loss"]
+    assert facts["validation_puzzles"] == {"data.json": 2}
 
 
-def log_of(config: TrainConfig) -> list[dict[str, Any]]:
-    """The log, without the seconds."""
-    train(config)
-    rows = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def test_equal_seeds_give_equal_losses(config: TrainConfig, tmp_path: Path) -> None:
-    first = log_of(config)
-    torch.rand(3)  # nothing depends on the global generator
-    second = log_of(replace(config, out=tmp_path / "second"))
-    other = log_of(replace(config, out=tmp_path / "other", seed=1))
-    assert first == second
-    assert [row["step"] for row in first] == [1, 2, 3]
-    assert all(row["loss"] != another["loss"] for row, another in zip(first, other, strict=True))
-    assert weights_of(load_model(config.out).network) == weights_of(load_model(tmp_path / "second").network)
-
-
-def test_a_longer_run_learns(config: TrainConfig) -> None:
-    rows = log_of(replace(config, steps=25, optim=replace(config.optim, learning_rate=0.01), save_every=10))
-    assert rows[-1]["loss"] < 0.93 * rows[0]["loss"]
-    assert [row["step"] for row in rows if "validation_loss" in row] == [10, 20, 25]
-
-
-def test_what_is_trained_loads_and_says_how_it_was_made(config: TrainConfig) -> None:
-    facts = train(replace(config, recipe="lora"))
+def test_what_is_trained_loads_and_says_how_it_was_made(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, recipe="lora")
+    facts = train(config)
     model, card = load_model(config.out), read_card(config.out)
     assert card is not None
     assert (card.recipe, card.facts, card.prompt_format) == ("lora", facts, model.prompt_format)
-    assert (facts["steps"], facts["data"], facts["leaks_trained_on"], facts["started_from"]) == (
-        3,
-        ["data.json"],
-        [],
-        None,
-    )
-    _, held = split_rules(load_rules(config.data), config.hold_out)
+    told = (facts["steps"], facts["data"], facts["leaks_trained_on"], facts["started_from"])
+    assert told == (3, ["data.json"], [], None)
+    (source,) = source_of(config).mixture.sources
+    assert isinstance(source, FileSource)
+    _, held = split_rules((*source.training, *source.validation), config.hold_out)
     assert facts["held_out_rules"] == sorted(rule.id for rule in held) != []
     assert facts["validation_loss"] > 0
     assert facts["settings"]["seed"] == 0
+    assert facts["tokens"] == rows_of(config)[-1]["tokens"] > 3 * 256
 
 
-def test_training_goes_on_from_a_folder(config: TrainConfig, tmp_path: Path) -> None:
+def test_training_goes_on_from_a_folder(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
     train(config)
     facts = train(replace(config, start=config.out, out=tmp_path / "next", hidden_size=640))
     assert (facts["started_from"]["steps"], facts["started_from"]["started_from"]) == (config.steps, None)
     assert load_model(tmp_path / "next").network.config.hidden_size == 32
 
 
-@leaks
-def test_a_leak_is_refused(config: TrainConfig, leaking: Task, said: str, write_json: WriteJson) -> None:
-    with pytest.raises(LeakError) as caught:
-        train(with_leak(config, leaking, write_json))
-    assert str(caught.value).startswith(f"1 rules appear in {config.against[0]}; the first: {said}. Use other data, or")
-    assert not config.out.exists()
-
-
-@leaks
-def test_leaks_are_dropped_where_asked(config: TrainConfig, leaking: Task, said: str, write_json: WriteJson) -> None:
-    config = replace(with_leak(config, leaking, write_json), drop_leaks=True)
-    kept, _ = keep_clean(load_rules(config.data), config)
-    n_kept = {rule.id: len(rule.pairs) for rule in kept}
-    others = {} if leaking.id == "secret" else {"other": len(leaking.train)}  # all but the one that leaks
-    assert n_kept == {task.id: 4 for task in CLEAN} | others
+def test_a_new_model_may_write_grids_with_coordinates(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, encoder="coordinates", steps=2)
     facts = train(config)
-    assert (facts["leaks_left_out"], facts["leaks_trained_on"]) == ([said], [])
+    assert load_model(config.out).encoder.spec == "coordinates"
+    assert facts["loss"] > 5  # of 9,000 tokens
 
 
 @leaks
-def test_leaks_that_are_allowed_are_stamped_into_the_card(
-    config: TrainConfig, leaking: Task, said: str, write_json: WriteJson
-) -> None:
-    config = replace(with_leak(config, leaking, write_json), allow_leak=True)
-    kept, _ = keep_clean(load_rules(config.data), config)
-    assert [rule.id for rule in kept] == [*(task.id for task in CLEAN), leaking.id]
-    train(config)
-    card = read_card(config.out)
-    assert card is not None
-    assert (card.facts["leaks_left_out"], card.facts["leaks_trained_on"]) == ([], [said])
-    assert card.facts["settings"]["allow_leak"] is True
-
-
-def test_a_rule_that_keeps_fewer_than_two_pairs_is_dropped(config: TrainConfig, write_json: WriteJson) -> None:
-    leaking = Task("other", tuple(map(disguised, SECRET.train)), random_task("other").test)
-    config = replace(with_leak(config, leaking, write_json), drop_leaks=True)
-    kept, leaks = keep_clean(load_rules(config.data), config)
-    assert [rule.id for rule in kept] == [task.id for task in CLEAN]
-    assert leaks == ["rule other: 3 of 4 pairs, by ['a pair of secret']"]
-
-
-def test_arc2_training_holds_most_of_arc1_evaluation(tmp_path: Path) -> None:
-    config = TrainConfig(tmp_path / "out", ("arc2:training",), against=("arc1:evaluation",))
-    with pytest.raises(LeakError, match=r"^\d+ rules appear in arc1:evaluation; the first: rule ") as caught:
+def test_leaks_are_refused_or_told(tmp_path: Path, leaking: Task, said: str) -> None:
+    config = with_leak(tiny_config(tmp_path), leaking)
+    with pytest.raises(LeakError):
         train(config)
-    assert 300 < int(str(caught.value).split()[0]) <= 420
     assert not config.out.exists()
+    dropped = train(replace(config, drop_leaks=True, steps=1))
+    assert (dropped["leaks_left_out"], dropped["leaks_trained_on"]) == ([said], [])
+    allowed = train(replace(config, allow_leak=True, steps=1, out=tmp_path / "allowed"))
+    assert (allowed["leaks_left_out"], allowed["leaks_trained_on"]) == ([], [said])
+    assert allowed["settings"]["allow_leak"] is True
 
 
-def write_rules(path: Path, rules: dict[str, int]) -> str:
-    """A pair file with rules of so many pairs each."""
-    lines = [
-        {"task": name, "pairs": [[grid_lists(p.input), grid_lists(p.input)] for p in random_task(name, n).train]}
-        for name, n in rules.items()
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return str(path)
+def test_holding_nothing_out_gives_no_validation_loss(tmp_path: Path) -> None:
+    facts = train(tiny_config(tmp_path, hold_out=0.0))
+    assert (facts["validation_loss"], facts["validation_solved"], facts["held_out_rules"]) == (None, 0, [])
 
 
-def test_the_weight_of_a_source_is_shared_by_its_rules(tmp_path: Path) -> None:
-    a = write_rules(tmp_path / "a.jsonl", {"a": 2, "b": 3})
-    b = write_rules(tmp_path / "b.jsonl", {"c": 2})
-    rules = load_rules([f"{a}=2.5", b])
-    assert {rule.id: rule.weight for rule in rules} == {"a": 1.25, "b": 1.25, "c": 1.0}
+def test_a_held_out_rule_that_does_not_fit_is_not_validated_on(tmp_path: Path) -> None:
+    large = [random_task(f"large{i}", 3, side=16) for i in range(40)]
+    config = tiny_config(tmp_path)
+    config = replace(config, data=(*config.data, write_tasks_file(tmp_path / "large.json", large)))
+    validation = make_validation(source_of(config), 0)
+    assert (validation.n_puzzles["large.json"], validation.examples["large.json"]) == (0, [])
+    assert validation.n_puzzles["data.json"] == 1  # two are shared by two sources
+    facts = train(config)
+    assert len({*facts["held_out_rules"]} & {task.id for task in large}) >= 4
+    assert facts["validation_loss/data.json"] > 0
+    assert facts["validation_loss/large.json"] is None
 
 
-def test_rules_are_drawn_by_weight(config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a = write_rules(tmp_path / "a.jsonl", {"a": 3})
-    b = write_rules(tmp_path / "b.jsonl", {"b": 3})
-    source = ExampleSource(load_rules([f"{a}=3", b]), new_model(32, 1, 0), config)
-    drawn: list[str] = []
-
-    def choose(index: int, *rest: Any) -> list[int]:
-        drawn.append(source.rules[index].id)
-        return [0, 1]
-
-    monkeypatch.setattr(source, "_choose_pairs", choose)
-    rng = np.random.default_rng(0)
-    for _ in range(400):
-        source.draw(rng, 256)
-    assert 270 < drawn.count("a") < 330
-
-
-@pytest.mark.parametrize("weight", ["x", "0", "-1", "inf", "nan", "1=2", "2,5"])
-def test_a_bad_weight_is_refused(tmp_path: Path, weight: str) -> None:
-    source = write_rules(tmp_path / "a.jsonl", {"a": 2})
-    with pytest.raises(
-        ConfigError, match=rf"^data '.*a.jsonl={weight}': found weight '{weight}', expected a number over 0"
-    ):
-        load_rules([f"{source}={weight}"])
-
-
-@pytest.mark.parametrize("rules", [{}, {"a": 1}, {"a": 0, "b": 1}], ids=["empty", "one pair", "no pair"])
-def test_a_source_without_a_rule_is_refused(tmp_path: Path, rules: dict[str, int]) -> None:
-    source = write_rules(tmp_path / "a.jsonl", rules)
-    with pytest.raises(ConfigError, match=r"^data '.*a.jsonl=2': found no rule with two pairs, expected one or more"):
-        load_rules([f"{source}=2"])
-
-
-def test_rules_with_fewer_than_two_pairs_are_left_out(tmp_path: Path) -> None:
-    source = write_rules(tmp_path / "a.jsonl", {"a": 1, "b": 2, "c": 0, "d": 4})
-    assert [(rule.id, len(rule.pairs), rule.weight) for rule in load_rules([source])] == [("b", 2, 0.5), ("d", 4, 0.5)]
-
-
-def test_unsolved_test_pairs_are_no_pairs_of_a_rule(write_json: WriteJson) -> None:
-    path = write_json("a.json", {task.id: task_to_json(task.without_solution()) for task in CLEAN})
-    assert {len(rule.pairs) for rule in load_rules([str(path)])} == {3}
-
-
-@pytest.mark.parametrize("source", ["missing.jsonl", "missing.jsonl.xz", "missing.json", "arc9:training"])
-def test_a_missing_source_is_a_clear_error(source: str) -> None:
-    with pytest.raises(TaskError, match=source):
-        load_rules([source])
-
-
-def test_holding_everything_out_leaves_nothing_to_train_on(config: TrainConfig) -> None:
-    with pytest.raises(ConfigError, match=r"^training data: found no rule to train on"):
-        train(replace(config, hold_out=1.0))
-
-
-def test_holding_nothing_out_gives_no_validation_loss(config: TrainConfig) -> None:
-    facts = train(replace(config, hold_out=0.0))
-    assert (facts["validation_loss"], facts["held_out_rules"]) == (None, [])
-
-
-def test_a_held_out_rule_that_does_not_fit_is_in_no_validation_batch(config: TrainConfig, tmp_path: Path) -> None:
-    names = [f"large{i}" for i in range(40)]
-    large = tmp_path / "large.json"
-    large.write_text(json.dumps({name: task_to_json(random_task(name, 3, side=16)) for name in names}))
-    facts = train(replace(config, data=(*config.data, str(large))))
-    assert len(set(facts["held_out_rules"]) & set(names)) >= 4
-    assert facts["validation_loss"] > 0
-
-
-def test_rules_of_which_no_two_pairs_fit_are_a_clear_error(config: TrainConfig) -> None:
-    short = replace(config, max_tokens=20, first_max_tokens=20)
-    with pytest.raises(
-        ConfigError, match=r"^training data: found no two pairs of a rule within 20 tokens in 1000 draws"
-    ):
-        train(short)
-
-
-@pytest.mark.parametrize("max_pairs", [2, 3, 6])
-def test_an_example_has_no_more_pairs_and_tokens_than_allowed(config: TrainConfig, max_pairs: int) -> None:
-    model = new_model(32, 1, 0)
-    rules = [replace(rule, pairs=rule.pairs * 2) for rule in load_rules(config.data)]
-    source = ExampleSource(rules, model, replace(config, max_pairs=max_pairs))
-    rng = np.random.default_rng(0)
-    examples = [source.draw(rng, 90) for _ in range(100)]
-    assert max(len(example.ids) for example in examples) <= 90
-    n_pairs = {int((example.ids == model.end_id).sum()) for example in examples}
-    assert min(n_pairs) >= 2
-    assert max(n_pairs) <= max_pairs
-    assert {int((source.draw(rng, 256).ids == model.end_id).sum()) for _ in range(50)} == set(
-        range(min(3, max_pairs), max_pairs + 1)
-    )
-
-
-def test_input_from_inputs_takes_its_share(config: TrainConfig) -> None:
-    model, rng = new_model(32, 1, 0), np.random.default_rng(0)
-    source = ExampleSource(load_rules(config.data), model, replace(config, inputs_share=0.5))
-    texts = [model.tokenizer.decode(source.draw(rng, 256).ids.tolist()) for _ in range(200)]
-    assert 70 < sum("O" not in text for text in texts) < 130
-    with pytest.raises(ConfigError, match="no form for input from inputs"):
-        bare = replace(model, preset=replace(model.preset, inputs=None))
-        ExampleSource(load_rules(config.data), bare, replace(config, inputs_share=1.0)).draw(rng, 256)
-
-
-def test_the_loss_is_chosen(config: TrainConfig) -> None:
-    model = new_model(32, 1, 0)
-
-    def share_trained(loss: Loss) -> float:
-        source = ExampleSource(load_rules(config.data), model, replace(config, loss=loss))
-        return float(np.mean([(source.draw(np.random.default_rng(i), 256).labels >= 0).mean() for i in range(20)]))
-
-    shares = [share_trained(loss) for loss in ("last_output", "outputs_but_first", "outputs", "everything")]
-    assert shares == sorted(shares) and len(set(shares)) == 4 and shares[-1] == 1.0
+def test_held_out_puzzles_are_solved_where_the_rule_is_easy(tmp_path: Path) -> None:
+    """Every output is the same grid, which no view changes."""
+    blank = np.zeros((1, 1), dtype=np.int8)
+    easy = [replace(task, train=tuple(replace(pair, output=blank) for pair in task.train)) for task in CLEAN]
+    path = write_tasks_file(tmp_path / "easy.json", [replace(task, test=task.train[:1]) for task in easy])
+    config = tiny_config(tmp_path, data=(path,), keep_background=1.0, steps=60, save_every=60, hidden_size=64)
+    train(replace(config, optim=replace(config.optim, learning_rate=0.01)))
+    solved = [row["validation_solved"] for row in rows_of(config) if "validation_solved" in row]
+    assert solved == [0, 2]
 
 
 def test_an_example_that_teaches_nothing_stops_training_before_its_first_step(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unlabelled(source: ExampleSource, rng: np.random.Generator, max_tokens: int) -> Example:
         example = draw(source, rng, max_tokens)
@@ -308,4 +157,103 @@ def test_an_example_that_teaches_nothing_stops_training_before_its_first_step(
     draw = ExampleSource.draw
     monkeypatch.setattr(ExampleSource, "draw", unlabelled)
     with pytest.raises(PromptError, match="found no label"):
+        train(tiny_config(tmp_path))
+
+
+# stops
+
+
+def start(config: TrainConfig, **environment: str) -> subprocess.Popen[str]:
+    """The command line, in a process of its own."""
+    words = ["--data", *config.data, "--against", *config.against]
+    for name in ("out", "steps", "tokens_per_batch", "tokens_per_pass", "max_tokens", "hidden_size", "n_layers", "ema",
+                 "precision", "hold_out", "validation_puzzles", "save_every", "data_workers"):  # fmt: skip
+        if (value := getattr(config, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    command = [sys.executable, "-m", "arc_kaggle.cli", "train", *words]
+    return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    through = tiny_config(tmp_path, steps=30, save_every=4, ema=0.9)
+    killed = replace(through, out=tmp_path / "killed")
+    train(through)
+    with start(killed) as process:
+        while len(read_log(killed.out / "log.jsonl")) < 12:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.kill()
+    assert 11 <= len(read_log(killed.out / "log.jsonl")) < 31
+    train(replace(killed, data_workers=1))
+    assert rows_of(killed) == rows_of(through)
+    assert same_state(state_of(killed, 30), state_of(through, 30))
+    assert weights_of(load_model(killed.out).network) == weights_of(load_model(through.out).network)
+    facts = [card.facts for card in map(read_card, (killed.out, through.out)) if card]
+    assert facts[0]["tokens"] == facts[1]["tokens"]
+
+
+@pytest.mark.parametrize("stopped_at", [1, 2, 3])
+def test_a_run_goes_on_within_its_stages(tmp_path: Path, stopped_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(lively_model(0, "gpt2"), tmp_path / "start", "box", {})  # it drops out
+    stages = {"first_stage_steps": 2, "first_stage_modules": ("wte",), "start": tmp_path / "start"}
+    through = tiny_config(tmp_path, steps=5, save_every=1, **stages)
+    train(through)
+    stopped = replace(through, out=tmp_path / "stopped")
+
+    def stop(self: Any, row: dict[str, Any], log: Any) -> None:
+        keep(self, row, log)
+        if row["step"] == stopped_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        from arc_kaggle.training.loop import TrainLoop
+
+        keep = TrainLoop.keep
+        patched.setattr(TrainLoop, "keep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stopped)
+    train(replace(stopped, save_every=5))
+    assert same_state(state_of(stopped, 5), state_of(through, 5))
+    assert [row["loss"] for row in rows_of(stopped)[1:]] == [row["loss"] for row in rows_of(through)[1:]]
+
+
+def test_a_finished_run_does_nothing_more_and_another_config_is_refused(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    facts = train(config)
+    content = (config.out / "log.jsonl").read_bytes()
+    assert train(replace(config, save_every=7, keep_checkpoints=1, max_minutes=5.0)) == facts
+    assert (config.out / "log.jsonl").read_bytes() == content
+    with pytest.raises(
+        ConfigError, match=r"made with other options: optim.learning_rate: found 0.002 there, 0.1 now; "
+    ):
+        train(replace(config, seed=1, optim=replace(config.optim, learning_rate=0.1)))
+    (config.out / "checkpoints" / "step-00000003" / "state.pt").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"the checksum of state\.pt differs"):
         train(config)
+
+
+# several processes
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    one = tiny_config(tmp_path, tokens_per_pass=128, steps=6)
+    two = replace(one, out=tmp_path / "two")
+    train(one)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    team = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    team |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    finish(*(start(two, RANK=str(rank), LOCAL_RANK=str(rank), **team) for rank in range(2)))
+    for row, other in zip(rows_of(one)[1:], rows_of(two)[1:], strict=True):
+        assert (row["tokens"], row["loss"]) == (other["tokens"], pytest.approx(other["loss"], rel=1e-6))
+    ours, theirs = state_of(one, 6)["weights"], state_of(two, 6)["weights"]
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-5, atol=1e-6)
+    assert json.loads((two.out / "arc_kaggle.json").read_text())["facts"]["tokens"] == rows_of(one)[-1]["tokens"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from models import TickingClock, digest, logits_of, weights_of
+from torch import Tensor
 
 from arc_kaggle import optim
 from arc_kaggle.budget import Deadline
@@ -101,14 +102,24 @@ def test_numbers_that_are_not_finite_fall_back_to_the_base(config: TuneConfig, l
     assert_base(model)
 
 
+def scale_losses(monkeypatch: pytest.MonkeyPatch, factors: Iterator[float]) -> None:
+    """Every loss that is taken from now on is multiplied by the next factor."""
+    own = optim.summed_loss
+
+    def scaled(*batch: Any) -> tuple[Tensor, int]:
+        total, n_labels = own(*batch)
+        return total * next(factors), n_labels
+
+    monkeypatch.setattr(optim, "summed_loss", scaled)
+
+
 @CONFIGS
 @pytest.mark.parametrize("step", [0, 1, 7])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_one_bad_loss_falls_back_to_the_base(
     config: TuneConfig, step: int, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, factors = optim.completion_loss, iter([1.0] * step + [value])
-    monkeypatch.setattr(optim, "completion_loss", lambda *batch: losses(*batch) * next(factors))
+    scale_losses(monkeypatch, iter([1.0] * step + [value]))
     model = new_model(64, 2, 0)
     report = tune(model, config)
     assert report.outcome.startswith(f"base: loss {value} with gradient norm nan")
@@ -118,8 +129,7 @@ def test_one_bad_loss_falls_back_to_the_base(
 
 @CONFIGS
 def test_divergence_falls_back_to_the_base(config: TuneConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses, factors = optim.completion_loss, iter(range(1, 99))
-    monkeypatch.setattr(optim, "completion_loss", lambda *batch: losses(*batch) * next(factors))
+    scale_losses(monkeypatch, iter(range(1, 99)))
     model = new_model(64, 2, 0)
     report = tune(model, config)
     assert report.outcome.startswith("base: diverged: loss 2.7")

@@ -1,0 +1,148 @@
+"""A long run of `solve` in parts: each a folder of its own, done as a whole and never twice, whatever was killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from arc_kaggle.candidate import Prediction, read_prediction_folder
+from arc_kaggle.config import SolveConfig, config_to_json
+from arc_kaggle.dispatch import solve
+from arc_kaggle.errors import ConfigError, WorkerError
+from arc_kaggle.evaluation.columns import Column, judge, view_counts
+from arc_kaggle.evaluation.model_folders import ModelFolder
+from arc_kaggle.report import TaskRun, scores_json
+from arc_kaggle.submission import Attempts, read_submission, write_atomically
+from arc_kaggle.task import Task, task_to_json
+
+PART_FILE = "part.json"
+"""Written into the folder of a part that is through."""
+NOT_SETTINGS = ("tasks", "select", "out", "model", "time_limit_minutes", "overwrite", "in_process")
+"""Options of `solve` that say where or how long; tasks and model count by their digests instead."""
+NO_LIMIT_MINUTES = 60.0 * 24 * 365
+"""The time limit of a part. Its end is set by the caps of its tasks alone, so that no clock decides on a score."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some tasks under one model and recipe: a run of `solve`, whose folder is `config.out`."""
+
+    model: ModelFolder
+    tasks: tuple[Task, ...]
+    config: SolveConfig
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what comes out."""
+        options = {name: value for name, value in config_to_json(self.config).items() if name not in NOT_SETTINGS}
+        return {**options, "model": self.model.digest, "tasks": {task.id: task_digest(task) for task in self.tasks}}
+
+    def seconds(self) -> float | None:
+        """How long it took; None where it is not through. Raises ConfigError where it was done with other settings."""
+        path = self.config.out / PART_FILE
+        if not path.is_file():
+            return None
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        _check_same(kept["settings"], self.settings, path.parent)
+        return float(kept["seconds"])
+
+    def run(self, model: Path) -> float:
+        """Solve the tasks with a model folder, from the beginning; gives the seconds it took.
+
+        Raises WorkerError where its workers answered no task at all: that says nothing of the model.
+        """
+        started = time.monotonic()
+        reports = solve(replace(self.config, model=model)).reports
+        if not any(report.run for report in reports):
+            verdicts = " | ".join(sorted({report.verdict for report in reports}))
+            raise WorkerError(
+                f"folder {self.config.out}: its workers answered no task, see worker.log: {verdicts:.300}"
+            )
+        self.model.check_unchanged()
+        seconds = time.monotonic() - started
+        write_atomically(
+            self.config.out / PART_FILE, json.dumps({"settings": self.settings, "seconds": seconds}, indent=1)
+        )
+        return seconds
+
+
+def task_digest(task: Task) -> str:
+    """Equal for tasks with equal grids, solutions included."""
+    return hashlib.sha256(json.dumps(task_to_json(task)).encode()).hexdigest()[:16]
+
+
+def cut(tasks: Sequence[Task], size: int, model: ModelFolder, template: SolveConfig) -> Iterator[Part]:
+    """Parts of `size` tasks in the order of the tasks, in folders part-000, part-001, ... of the template's folder."""
+    for number, first in enumerate(range(0, len(tasks), size)):
+        some = tuple(tasks[first : first + size])
+        folder = template.out / f"part-{number:03}"
+        select = ",".join(task.id for task in some)
+        config = replace(template, out=folder, select=select, time_limit_minutes=NO_LIMIT_MINUTES, overwrite=True)
+        yield Part(model, some, config)
+
+
+def column_of(parts: Sequence[Part]) -> Column:
+    """What the parts of one model and recipe came to, all of them through. Scores are those of `solve`."""
+    tasks = [task for part in parts for task in part.tasks]
+    attempts: dict[str, list[Attempts]] = {}
+    predictions: dict[str, list[Prediction]] = {}
+    runs: list[TaskRun | None] = []
+    for part in parts:
+        folder = part.config.out
+        attempts |= read_submission(folder / "submission.json", part.tasks)
+        predictions |= read_prediction_folder(folder / "predictions")
+        reports = json.loads((folder / "report.json").read_text(encoding="utf-8"))["reports"]
+        runs += [TaskRun.from_json(report["run"]) if report["run"] else None for report in reports]
+    model, config = parts[0].model, parts[0].config
+    n_views, answered = config.generate.n_views, [run for run in runs if run]
+    outputs, scores = judge(tasks, attempts, predictions, n_views), scores_json(attempts, predictions, tasks)
+    missing = {"no prediction": len(outputs) * n_views - sum(map(len, predictions.values()))}
+    return Column(
+        checkpoint=model.name,
+        series=model.series,
+        recipe=config.recipe,
+        step=model.step,
+        tokens=model.tokens,
+        views=view_counts(n_views),
+        outputs=outputs,
+        scores=scores,
+        unanswered={name: n for name, n in {**scores["unanswered_by_reason"], **missing}.items() if n},
+        tune_seconds=sum(run.tune.seconds for run in answered) / max(1, len(answered)),
+        infer_seconds=sum(run.infer_seconds for run in answered) / max(1, len(answered)),
+        outcomes=dict(Counter(map(_outcome, runs)).most_common()),
+    )
+
+
+def _outcome(run: TaskRun | None) -> str:
+    if run is None:
+        return "no answer"
+    kind = run.tune.outcome.partition(":")[0]
+    return "cut off" if "cut off" in kind else {"base": "not tuned"}.get(kind, kind)
+
+
+def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    if list(found["tasks"]) != list(wanted["tasks"]):
+        raise ConfigError(
+            f"folder {folder}: found results of tasks {','.join(found['tasks']):.60}, expected "
+            f"{','.join(wanted['tasks']):.60}; go on with the --select and --part-size of then, or take another --out"
+        )
+    before, now = _flat(found), _flat(wanted)
+    if other := [name for name in {**now, **before} if before.get(name) != now.get(name)]:
+        raise ConfigError(
+            f"folder {folder}: found results of {other[0]} {before.get(other[0], 'not set')!r:.80}, expected "
+            f"{now.get(other[0], 'not set')!r:.80}; go on with what it was, or take another --out"
+        )
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested JSON objects as one, with dotted names."""
+    if not isinstance(value, dict):
+        return {name: value}
+    items = (_flat(item, f"{name}.{key}" if name else key) for key, item in value.items())
+    return {key: item for flat in items for key, item in flat.items()}

@@ -1,0 +1,1 @@
+"""Training a model: data, steps, checkpoints. `train.py` is the command."""

@@ -1,0 +1,100 @@
+"""Training examples on the fly: some pairs of a rule that fit, perhaps made into a new task, seen through a view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_kaggle.augmentation import sample_augmentation
+from arc_kaggle.dataset import n_symbols
+from arc_kaggle.encoder import GridEncoder
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.fit import MakePrompt, fit_training
+from arc_kaggle.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.presets import Preset
+from arc_kaggle.prompt import PromptFormat, inputs_prompt, training_prompt
+from arc_kaggle.task import Task
+from arc_kaggle.tokens import Example, Tokenizer
+from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.training.mixture import Mixture, Pairs, Rule, pair_symbols
+from arc_kaggle.training.remake import remake
+
+MOST_DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExampleSource:
+    """Draws examples of a mixture in a model's prompt."""
+
+    mixture: Mixture
+    encoder: GridEncoder
+    preset: Preset
+    tokenizer: Tokenizer
+    config: TrainConfig
+    tokens_per_symbol: float = field(init=False)
+    """Tokens of a large grid in the model's encoding for each symbol of the minimal one."""
+
+    def __post_init__(self) -> None:
+        grid = np.add.outer(np.arange(MAX_SIDE), np.arange(MAX_SIDE)).astype(np.int8) % N_COLOURS
+        n_tokens = len(self.tokenizer.encode(self.encoder.encode(grid), add_special_tokens=False))
+        object.__setattr__(self, "tokens_per_symbol", n_tokens / n_symbols(grid))
+
+    def draw(self, rng: np.random.Generator, max_tokens: int) -> Example:
+        """One example of at most `max_tokens` tokens. Raises ConfigError where no two pairs of any rule fit."""
+        for _ in range(MOST_DRAWS):
+            if example := self.try_draw(rng, max_tokens):
+                return example
+        raise ConfigError(
+            f"training data: found no two pairs of a rule within {max_tokens} tokens in {MOST_DRAWS} draws; raise "
+            "--first-max-tokens, or add data with smaller grids"
+        )
+
+    def try_draw(self, rng: np.random.Generator, max_tokens: int) -> Example | None:
+        """An example of one rule; None where no two of its pairs fit."""
+        pairs = self._choose(self.mixture.draw(rng), rng, max_tokens)
+        return self.example(pairs, rng, max_tokens) if len(pairs) >= 2 else None
+
+    def _choose(self, rule: Rule, rng: np.random.Generator, max_tokens: int) -> Pairs:
+        """As many pairs in random order as are wanted and may fit, remade in a share of the cases."""
+        most, symbols = self.config.max_pairs, (max_tokens - 1) / self.tokens_per_symbol
+        wanted = int(rng.integers(min(3, most), most + 1))
+        order = rng.permutation(np.flatnonzero(rule.lengths <= symbols))[: 2 * most]
+        pairs, lengths = tuple(rule.pairs[i] for i in order), rule.lengths[order]
+        if rng.random() < self.config.remake_share:
+            pairs = self._remade(pairs, rng)
+            lengths = np.array([pair_symbols(pair) for pair in pairs], dtype=np.int64)
+        return tuple(pairs[i] for i in choose_fitting(lengths, symbols, wanted))
+
+    def _remade(self, pairs: Pairs, rng: np.random.Generator) -> Pairs:
+        """A new task may happen to be one of an evaluation set, which is left out."""
+        return tuple(pair for pair in remake(pairs, rng) if self.mixture.finder.find(pair) is None)
+
+    def example(self, pairs: Pairs, rng: np.random.Generator, max_tokens: int) -> Example | None:
+        """The pairs in a random view, or as many of them as fit; None where no two do."""
+        view = sample_augmentation(rng, len(pairs), self.config.keep_background).apply_task(Task("", pairs, ()))
+        make: MakePrompt = partial(training_prompt, loss=self.config.loss)
+        fmt = self.preset.format
+        if self.config.inputs_share and rng.random() < self.config.inputs_share:
+            fmt, make = inputs_format(self.preset), inputs_prompt
+        fitted = fit_training(view, self.encoder, fmt, self.tokenizer, max_tokens, "last", make)
+        return fitted.example if fitted.fits else None
+
+
+def choose_fitting(lengths: NDArray[np.int64], symbols: float, wanted: int) -> list[int]:
+    """Positions of the first pairs, `wanted` at most, that fit together."""
+    chosen: list[int] = []
+    for i, length in enumerate(lengths):
+        if len(chosen) < wanted and length <= symbols:
+            chosen.append(i)
+            symbols -= int(length)
+    return chosen
+
+
+def inputs_format(preset: Preset) -> PromptFormat:
+    """The format of prompts that generate an input from inputs. Raises ConfigError where the preset has none."""
+    if preset.inputs is None:
+        raise ConfigError("option inputs_share: the model's prompt has no form for input from inputs; name a --prompt")
+    return preset.inputs

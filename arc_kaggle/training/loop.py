@@ -1,0 +1,196 @@
+"""The training loop: steps in one or two stages, validation, checkpoints, and a stop in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from arc_kaggle.optim import Optimizer
+from arc_kaggle.team import Team
+from arc_kaggle.training.average import MovingAverage
+from arc_kaggle.training.checkpoint import Checkpoint, Progress, save_checkpoint
+from arc_kaggle.training.clock import Clock
+from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.training.log import Row, TrainLog
+from arc_kaggle.training.packing import Batch, BatchStream
+from arc_kaggle.training.trainee import Facts, Trainee, Weights, first_stage_weights
+from arc_kaggle.training.validation import Validation
+
+Batches = list[Batch[Tensor]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """Steps from `first` to `last`, counted from 1, in which some of the weights are trained."""
+
+    first: int
+    last: int
+    weights: Weights
+    learning_rate: float
+
+
+def stages_of(config: TrainConfig, weights: Weights) -> list[Stage]:
+    """One stage; or first some modules alone, then all."""
+    n_first, rate = config.first_stage_steps, config.optim.learning_rate
+    stages = [Stage(n_first + 1, config.steps, weights, rate)]
+    if n_first:
+        some = first_stage_weights(weights, config.first_stage_modules)
+        stages.insert(0, Stage(1, n_first, some, config.first_stage_learning_rate or rate))
+    return stages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What a run works with, none of which changes with its steps."""
+
+    config: TrainConfig
+    settings: Row
+    """The options that shape its results; a checkpoint holds them."""
+    trainee: Trainee
+    stream: BatchStream
+    validation: Validation
+    team: Team
+    facts: Callable[[Progress, Row], Facts]
+    """The facts of the model card."""
+
+
+class TrainLoop:
+    """One run, perhaps one that goes on: all that changes with its steps."""
+
+    def __init__(self, around: Surroundings, clock: Clock) -> None:
+        self.around, self.clock, self.config = around, clock, around.config
+        self.weights = around.trainee.weights
+        self.stages = stages_of(around.config, self.weights)
+        self.average = MovingAverage(self.weights.values(), self.config.ema) if self.config.ema else None
+        self.progress = Progress()
+        self.optimizer = self._optimizer_of(self.stages[0])
+
+    def _optimizer_of(self, stage: Stage) -> Optimizer:
+        """A new optimizer; what the stage does not train is frozen."""
+        config = self.config
+        for name, weight in self.weights.items():
+            weight.requires_grad_(name in stage.weights)
+        optim, n_steps = replace(config.optim, learning_rate=stage.learning_rate), stage.last - stage.first + 1
+        trained, model = stage.weights.values(), self.around.trainee.model
+        return Optimizer(model, trained, optim, n_steps, config.decay_fraction, self.around.team)
+
+    def run(self) -> None:
+        """Do the steps that are left."""
+        config, first, leads = self.config, self.progress.step, self.around.team.leads
+        with closing(TrainLog(config, self.around.settings, first, leads)) as log:
+            if not first and leads:
+                log.write({"step": 0, **self.measure()})
+            self.clock.begin(self.progress.time_share)
+            with tqdm(total=config.steps, initial=first, unit="step", disable=not leads) as bar:
+                for row in self._steps():
+                    if leads:
+                        self.keep(row, log)
+                    bar.update()
+                    bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_s"])
+        self.around.team.totals(0)  # none ends before the last model is saved
+
+    def _steps(self) -> Iterator[Row]:
+        batches, progress = self._batches(), self.progress
+        while progress.step < self.config.steps and progress.time_share < 1:
+            for stage in self.stages[1:]:
+                if stage.first == progress.step + 1:
+                    self.optimizer = self._optimizer_of(stage)
+            yield self._step(next(batches))
+
+    def _batches(self) -> Iterator[Batches]:
+        """This process's batches of each step to come."""
+        team, n_passes = self.around.team, self.config.n_passes
+        mine, steps = range(team.rank, n_passes, team.size), range(self.progress.step + 1, self.config.steps + 1)
+        workers = self.config.data_workers
+        loader = DataLoader(
+            cast(Any, self.around.stream),
+            batch_size=None,
+            sampler=((step, number) for step in steps for number in mine),
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            prefetch_factor=4 if workers else None,
+            pin_memory=team.device.type == "cuda",
+        )
+        passes = iter(loader)
+        while chunk := list(islice(passes, len(mine))):
+            yield [batch for one in chunk for batch in one]
+
+    def _step(self, batches: Batches) -> Row:
+        progress, team, before = self.progress, self.around.team, self.clock.seconds
+        progress.step += 1
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, 2, progress.step]).generate_state(1)[0]))
+        in_last_stage = progress.step >= self.stages[-1].first
+        loss = self.optimizer.update([batch[:3] for batch in batches], progress.time_share * in_last_stage)
+        if self.average:
+            self.average.update()
+        share = max(progress.time_share, self.clock.time_share) if team.leads else 0.0
+        n_tokens, progress.time_share = team.totals(sum(batch.n_tokens for batch in batches), share)
+        progress.tokens += int(n_tokens)
+        progress.seconds = self.clock.seconds
+        speed = round(n_tokens / max(1e-9, progress.seconds - before))
+        rate = self.optimizer.adamw.param_groups[0]["lr"]
+        counts = {"tokens": progress.tokens, "seconds": round(progress.seconds, 1), "tokens_per_s": speed}
+        return {"step": progress.step, "loss": loss, "learning_rate": rate, **counts}
+
+    def keep(self, row: Row, log: TrainLog) -> None:
+        """Log a step; where it is due, validate, save the model, and then write a checkpoint, which is a model too."""
+        progress, config = self.progress, self.config
+        at_end = progress.step == config.steps or progress.time_share >= 1
+        if not at_end and progress.step % config.save_every:
+            return log.write(row)
+        begun = time.monotonic()
+        row |= self.measure()
+        self._save_model(config.out, row)
+        log.write(row)  # before the checkpoint: a run that goes on from it keeps the rows up to its step
+        checkpoint = Checkpoint(progress, self.around.settings, self.state())
+        write_model = partial(self._save_model, row=row)
+        save_checkpoint(config.out / "checkpoints", checkpoint, config.keep_checkpoints, write_model)
+        self.clock.took_to_save(time.monotonic() - begun)
+
+    def measure(self) -> Row:
+        """Validation of the weights and of their average."""
+        begun, model = time.monotonic(), self.around.trainee.model
+        row = self.around.validation.measure(model)
+        if self.average:
+            with self.average.in_place():
+                row |= self.around.validation.measure(model, "ema_")
+        self.clock.took_to_save(time.monotonic() - begun)
+        return row
+
+    def _save_model(self, folder: Path, row: Row) -> None:
+        facts = self.around.facts(self.progress, row)
+        self.around.trainee.save(folder, facts)
+        if self.average:
+            with self.average.in_place():
+                self.around.trainee.save(folder / "ema", facts)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, beside the options and the step."""
+        average = self.average.state() if self.average else None
+        weights = {name: weight.detach() for name, weight in self.weights.items()}
+        return {"weights": weights, "optimizer": self.optimizer.state(), "average": average}
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Be where the run was when it wrote this checkpoint."""
+        self.progress = checkpoint.progress
+        self.clock.seconds_before = checkpoint.progress.seconds
+        for name, value in checkpoint.state["weights"].items():
+            self.weights[name].copy_(value)
+        stage = next(stage for stage in self.stages[::-1] if stage.first <= max(1, self.progress.step))
+        self.optimizer = self._optimizer_of(stage)
+        self.optimizer.restore(checkpoint.state["optimizer"])
+        if self.average:
+            self.average.restore(checkpoint.state["average"])

@@ -1,0 +1,121 @@
+"""Batches from examples. What a pass of a step is trained on follows from the seed, the step and the pass alone.
+
+So a stopped run needs no state of its data to go on as if it had never stopped, and any number of processes may make
+the batches ahead of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_kaggle.tokens import NOT_TRAINED, Example
+from arc_kaggle.training.examples import ExampleSource
+
+BUCKET = 128
+"""Lengths of rows are multiples of this: few distinct shapes, few compiled kernels."""
+
+Ids = NDArray[np.int64]
+T = TypeVar("T")
+
+
+class Batch(NamedTuple, Generic[T]):
+    """Rows of tokens. Where `positions` begin anew at 0 in a row, another example begins, which sees none before it.
+
+    Of arrays where it is made, of tensors where it is trained on.
+    """
+
+    ids: T
+    """(rows, time)"""
+    labels: T
+    """(rows, time), -100 where not trained."""
+    positions: T | None
+    """(rows, time); None for one example a row."""
+    n_tokens: int
+    """Tokens without padding."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchStream:
+    """`stream[step, number]`: the batches of one pass of one step; steps count from 1."""
+
+    source: ExampleSource
+    pad_id: int
+
+    def __getitem__(self, key: tuple[int, int]) -> list[Batch[Ids]]:
+        config = self.source.config
+        rng, longest = np.random.default_rng([config.seed, 1, *key]), config.longest(key[0])
+        n_tokens = config.tokens_per_batch // config.n_passes
+        if config.batching == "buckets":
+            return fill_buckets(self.source, rng, longest, n_tokens, self.pad_id)
+        length = padded(longest)
+        return [fill_rows(self.source, rng, longest, (max(1, n_tokens // length), length), self.pad_id)]
+
+
+def padded(n_tokens: int) -> int:
+    """`n_tokens` rounded up to a multiple of the bucket."""
+    return -(-n_tokens // BUCKET) * BUCKET
+
+
+def fill_rows(
+    source: ExampleSource, rng: np.random.Generator, longest: int, shape: tuple[int, int], pad_id: int
+) -> Batch[Ids]:
+    """One batch of full rows: every example goes where it leaves least room, and is drawn to fit the largest room.
+
+    Room below an eighth of a row is left as it is, and so is all room once 20 rules in all had no two pairs that fit.
+    """
+    rows: list[list[Example]] = [[] for _ in range(shape[0])]
+    room = [shape[1]] * shape[0]
+    put_example(rows, room, source.draw(rng, longest))
+    misses = 0
+    while max(room) >= shape[1] // 8 and misses < 20:
+        if example := source.try_draw(rng, min(longest, max(room))):
+            put_example(rows, room, example)
+        else:
+            misses += 1
+    return pack(rows, shape[1], pad_id)
+
+
+def put_example(rows: list[list[Example]], room: list[int], example: Example) -> None:
+    """Add an example to the row with least room among those that have enough."""
+    length = len(example.ids)
+    best = min((i for i, left in enumerate(room) if left >= length), key=lambda i: room[i])
+    rows[best].append(example)
+    room[best] -= length
+
+
+def pack(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch[Ids]:
+    """A batch of packed rows (rows, length). The first token of an example is never a target: nothing precedes it."""
+    ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+    labels = np.full_like(ids, NOT_TRAINED)
+    positions = np.zeros_like(ids)
+    for row, examples in enumerate(rows):
+        begin = 0
+        for example in examples:
+            end = begin + len(example.ids)
+            ids[row, begin:end], positions[row, begin:end] = example.ids, np.arange(end - begin)
+            labels[row, begin + 1 : end] = example.labels[1:]
+            begin = end
+        positions[row, begin:] = np.arange(length - begin)  # padding is a sequence of its own
+    return Batch(ids, labels, positions, sum(len(example.ids) for examples in rows for example in examples))
+
+
+def fill_buckets(
+    source: ExampleSource, rng: np.random.Generator, longest: int, n_tokens: int, pad_id: int
+) -> list[Batch[Ids]]:
+    """Batches of one example a row, about `n_tokens` tokens in all, padding included."""
+    examples: list[Example] = []
+    while sum(padded(len(example.ids)) for example in examples) < n_tokens:
+        examples.append(source.draw(rng, longest))
+    groups: dict[int, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(padded(len(example.ids)), []).append(example)
+    return [one_a_row(groups[length], length, pad_id) for length in sorted(groups)]
+
+
+def one_a_row(examples: Sequence[Example], length: int, pad_id: int) -> Batch[Ids]:
+    return pack([[example] for example in examples], length, pad_id)._replace(positions=None)

@@ -1,0 +1,138 @@
+"""What is trained, and how it is saved: all weights of a model, or a LoRA adapter on one that stays as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from arc_kaggle.card import ModelCard, write_card
+from arc_kaggle.coordinates import split
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.lora import LoraAdapter
+from arc_kaggle.model import DTYPES, LoadedModel, load_model, new_model, pick_precision, save_model
+from arc_kaggle.optim import summed_loss
+from arc_kaggle.tokens import NOT_TRAINED, Example
+from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.training.packing import pack
+from arc_kaggle.vocabulary import cut_vocabulary
+
+Facts = dict[str, Any]
+Weights = Mapping[str, nn.Parameter]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trainee:
+    """A model, those of its weights that are trained, by name, and what writes a folder of them with a card."""
+
+    model: LoadedModel
+    weights: Weights
+    save: Callable[[Path, Facts], None]
+
+
+def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
+    """A new model, or the one to go on from. Trained weights are fp32, products in the configured precision."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what is not computed in less
+    model = replace(_load(config, device), autocast=_autocast(config, device))
+    trainee = _lora(model, config) if config.weights == "lora" else _all_weights(model, config)
+    trainee.model.network.train()
+    if config.batching == "packed":
+        check_packing(trainee.model)
+    if config.compile:
+        trainee.model.network.get_decoder().compile()
+    return trainee
+
+
+def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
+    if config.start is None:
+        model = new_model(config.hidden_size, config.n_layers, config.seed, None, config.encoder or "minimal")
+        model.network.to(device)
+        return model
+    precision = config.precision if config.weights == "lora" else "fp32"
+    return load_model(config.start, precision, str(device), config.prompt, config.encoder, config.four_bit)
+
+
+def _autocast(config: TrainConfig, device: torch.device) -> torch.dtype | None:
+    chosen = pick_precision(device, config.precision)
+    return None if chosen == "fp32" else DTYPES[chosen]
+
+
+def _all_weights(model: LoadedModel, config: TrainConfig) -> Trainee:
+    model.network.float()
+    if not config.cut_vocabulary:
+        split(model)
+        return Trainee(
+            model, _trained_weights(model), lambda folder, facts: save_model(model, folder, config.recipe, facts)
+        )
+    start, cut = config.start, cut_vocabulary(model)
+    assert start is not None, "the config refuses to cut a new model"
+
+    def save(folder: Path, facts: Facts) -> None:
+        whole = load_model(start, "fp32", "cpu", config.prompt, config.encoder)
+        put_back(cut.network.state_dict(), whole.network.state_dict(), cut.tokenizer.kept)
+        save_model(whole, folder, config.recipe, facts)
+
+    return Trainee(cut, _trained_weights(cut), save)
+
+
+def _lora(model: LoadedModel, config: TrainConfig) -> Trainee:
+    model = cut_vocabulary(model) if config.cut_vocabulary else model
+    adapter = LoraAdapter(model, config.lora)
+    adapter.reset(config.seed)
+
+    def save(folder: Path, facts: Facts) -> None:
+        adapter.save(folder)
+        preset = model.preset
+        card = ModelCard(preset.format, config.recipe, facts, preset.encoder, preset.loss, preset.inputs)
+        write_card(folder, card)
+
+    return Trainee(model, _trained_weights(model), save)
+
+
+def _trained_weights(model: LoadedModel) -> Weights:
+    return {name: weight for name, weight in model.network.named_parameters() if weight.requires_grad}
+
+
+def first_stage_weights(weights: Weights, modules: tuple[str, ...]) -> Weights:
+    """Those of some modules, by any part of their paths. Raises ConfigError for a name that is in none."""
+    for module in modules:
+        if not any(f".{module}." in f".{name}." for name in weights):
+            known = sorted({part for name in weights for part in name.split(".") if not part.isdigit()})
+            raise ConfigError(f"option first_stage_modules: found no {module!r}, expected some of {', '.join(known)}")
+    return {name: w for name, w in weights.items() if any(f".{module}." in f".{name}." for module in modules)}
+
+
+@torch.no_grad()
+def check_packing(model: LoadedModel) -> None:
+    """Refuse a network in which an example sees another one before it in its row. Raises ConfigError."""
+    n_tokens, rng = model.network.get_input_embeddings().num_embeddings, np.random.default_rng(0)
+    last = Example(ids := rng.integers(n_tokens, size=40), ids)
+    losses = []
+    for _ in range(2):
+        ids = rng.integers(n_tokens, size=30)
+        batch = pack([[Example(ids, np.full_like(ids, NOT_TRAINED)), last]], 70, model.pad_id)
+        arrays = (batch.ids, batch.labels, batch.positions)
+        loss, _ = summed_loss(model, *(torch.from_numpy(array).to(model.device) for array in arrays))
+        losses.append(loss.item())
+    if not math.isclose(*losses, rel_tol=1e-5):
+        raise ConfigError(
+            f"option batching: found a {type(model.network).__name__} in which a packed example sees the one before it "
+            f"(loss {losses[0]} and {losses[1]} behind two others), expected equal losses; use --batching buckets"
+        )
+
+
+@torch.no_grad()
+def put_back(trained: Mapping[str, Tensor], whole: Mapping[str, Tensor], kept: Sequence[int]) -> None:
+    """Write trained tensors into those of the model before its vocabulary was cut; tokens cut stay what they were."""
+    for name, tensor in whole.items():
+        if tensor.shape == trained[name].shape:
+            tensor.copy_(trained[name])
+        else:
+            tensor[torch.tensor(kept)] = trained[name].to(tensor.device, tensor.dtype)

@@ -20,7 +20,7 @@ from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import padded_length
 from arc_kaggle.prompt import query_prompt
 from arc_kaggle.recipe import TuneConfig
-from arc_kaggle.tokens import TokenIds, tokenize
+from arc_kaggle.tokens import TokenIds, token_limit, tokenize
 
 GIB = 2**30
 BUCKET = 64
@@ -71,7 +71,8 @@ def _training_bytes(network: nn.Module, tune: TuneConfig) -> int:
     """Four numbers for each that is trained: gradient, two moments, and the adapter in fp32 or the copy of the base."""
     if tune.weights == "none":
         return 0
-    activations = tune.batch_size * padded_length(tune.max_tokens, tune.bucket) * _activation_bytes(network)
+    longest = padded_length(tune.max_tokens, tune.bucket)
+    activations = tune.examples_a_step(longest) * longest * _activation_bytes(network)
     if tune.weights == "all":
         return activations + 4 * sum(p.numel() * p.element_size() for p in network.parameters())
     sides = sum(_sides(module) for module in _adapted(network, tune.lora.modules))
@@ -179,19 +180,21 @@ def measure_tasks(model: LoadedModel, tasks: Tasks, generate: GenerateConfig) ->
     fmt, encoder, tokenizer = model.prompt_format, model.encoder, model.tokenizer
     queries = [query for task in tasks for query in task.queries]
     prompts = [query_prompt(query, encoder, fmt) for query in queries]
-    lengths = [min(count(prompt, tokenizer), generate.max_prompt_tokens) for prompt in prompts]
+    longest = min(generate.max_prompt_tokens, token_limit(tokenizer))
+    lengths = [min(count(prompt, tokenizer), longest) for prompt in prompts]
     answers = [
         answer_tokens(query.input if query.answer is None else query.answer, encoder, fmt, tokenizer)
         for query in queries
     ]
     median = prompts[int(np.argsort(lengths)[len(lengths) // 2])]
     size = TaskSize(float(np.mean(lengths)), float(np.mean(answers)), len(queries) / len(tasks))
-    return size, tokenize(median, tokenizer).ids[: generate.max_prompt_tokens]
+    return size, tokenize(median, tokenizer).ids[:longest]
 
 
 def project_seconds(size: TaskSize, speed: Speed, generate: GenerateConfig, tune: TuneConfig) -> tuple[float, float]:
     """Seconds of a task: (fine-tuning, answering), each cut off where its config does."""
-    n_trained = 0 if tune.weights == "none" else tune.steps * tune.batch_size * size.prompt
+    example = min(size.prompt, tune.max_tokens)
+    n_trained = 0 if tune.weights == "none" else tune.steps * tune.examples_a_step(round(example)) * example
     tuning = PASSES_PER_STEP * n_trained / speed.prefill_tokens_per_s
     n_answers = generate.n_views * size.n_queries
     prefill = n_answers * size.prompt / speed.prefill_tokens_per_s

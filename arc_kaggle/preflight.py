@@ -162,16 +162,22 @@ def check_nll(model: LoadedModel, tasks: Tasks, others: dict[str, Asked]) -> Ite
     queries = [next(task.queries) for task in tasks]
     own = [nll_per_cell(model, query, (model.prompt_format, model.encoder)) for query in queries]
     for name, asked in others.items():
-        yield compare_nll(name, own, [nll_per_cell(model, query, asked) for query in queries])
+        own_encoder = name not in PRESETS or PRESETS[name].encoder == asked[1].spec
+        encoder = "" if own_encoder else f" --encoder {asked[1].spec}"
+        yield compare_nll(name, own, [nll_per_cell(model, query, asked) for query in queries], encoder)
 
 
-def compare_nll(name: str, own: Sequence[float], other: Sequence[float]) -> Check:
+def compare_nll(name: str, own: Sequence[float], other: Sequence[float], encoder: str = "") -> Check:
     """Lower in the mean and in most tasks; NaN is not lower than anything."""
     n_lower = sum(a < b for a, b in zip(own, other, strict=True))
     ok = bool(np.mean(own) < np.mean(other)) and 2 * n_lower > len(own)
     found = f"{np.mean(own):.3f} nats a cell against {np.mean(other):.3f}, lower in {n_lower} of {len(own)} tasks"
     known = name in PRESETS or name == "auto"
-    fix = f"--prompt {name} suits the model better" if known else "choose the preset that the model was trained with"
+    fix = (
+        f"--prompt {name}{encoder} suits the model better"
+        if known
+        else "choose the preset that the model was trained with"
+    )
     return Check(
         f"nll against {name}", ok, found, "a lower mean, and lower in most tasks", f"this prompt is wrong: {fix}"
     )

@@ -74,6 +74,10 @@ class TuneConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
 
+    def examples_a_step(self, n_tokens: int) -> int:
+        """Examples of a step in which the longest has `n_tokens` tokens, padding included."""
+        return self.batch_size if self.tokens_per_step is None else max(1, self.tokens_per_step // n_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:

@@ -34,24 +34,45 @@ def nll_per_cell(model: LoadedModel, query: Query, asked: Asked) -> float:
 
 
 def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Asked], tuple[str, ...]]:
-    """Two perturbed prompts and those of all other presets; and the names of presets that the tokenizer refuses.
+    """Two perturbed prompts and those of all other presets; and the names of those that the tokenizer refuses.
 
-    A preset that differs in what stands before the first pair alone is too much like the model's own to be compared.
+    A preset comes with its own encoder, and where the tokenizer refuses that, with the model's. One that differs in
+    what stands before the first pair alone is too much like the model's own to be compared.
     """
     own: Asked = (model.prompt_format, model.encoder)
-    found: dict[str, Asked] = {"swapped": (swapped(own[0]), own[1]), "unmarked": (unmarked(own[0]), own[1])}
+    found: dict[str, Asked] = {}
     refusing: list[str] = []
-    for name in (*PRESETS, "auto"):
-        try:
-            preset = pick_preset(folder, model.tokenizer, name)
-            asked = (preset.format, parse_encoder(preset.encoder))
-            check_format(model.tokenizer, asked[1], asked[0])
-        except ArcKaggleError:
-            refusing.append(f"nll against {name}")
-            continue
-        if not any(_alike(asked, known) for known in (own, *list(found.values())[2:])):
+    for name, change in (("swapped", swapped), ("unmarked", unmarked)):
+        if _takes(model, asked := (change(own[0]), own[1])):
             found[name] = asked
-    return {name: asked for name, asked in found.items() if asked != own}, tuple(refusing)
+        else:
+            refusing.append(f"nll against {name}")
+    presets: dict[str, Asked] = {}
+    for name in (*PRESETS, "auto"):
+        asked_by_preset = _of_preset(model, folder, name)
+        if asked_by_preset is None:
+            refusing.append(f"nll against {name}")
+        elif not any(_alike(asked_by_preset, known) for known in (own, *presets.values())):
+            presets[name] = asked_by_preset
+    return {name: asked for name, asked in (found | presets).items() if asked != own}, tuple(refusing)
+
+
+def _of_preset(model: LoadedModel, folder: Path, name: str) -> Asked | None:
+    """A preset in its own encoder or in the model's, whichever the tokenizer takes; None where it takes neither."""
+    try:
+        preset = pick_preset(folder, model.tokenizer, name)
+    except ArcKaggleError:
+        return None
+    ways = ((preset.format, encoder) for encoder in (parse_encoder(preset.encoder), model.encoder))
+    return next((asked for asked in ways if _takes(model, asked)), None)
+
+
+def _takes(model: LoadedModel, asked: Asked) -> bool:
+    try:
+        check_format(model.tokenizer, asked[1], asked[0])
+    except ArcKaggleError:
+        return False
+    return True
 
 
 def _alike(a: Asked, b: Asked) -> bool:

@@ -81,8 +81,7 @@ def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[li
     batch: list[Example] = []
     for example in examples:
         longest = padded_length(max(len(each.ids) for each in (*batch, example)), config.bucket)
-        most = config.batch_size if config.tokens_per_step is None else config.tokens_per_step // longest
-        if len(batch) >= max(1, most):
+        if len(batch) >= config.examples_a_step(longest):
             yield batch
             batch = []
         batch.append(example)

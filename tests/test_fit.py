@@ -16,7 +16,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.candidate import Prediction
-from arc_kaggle.config import BOX_FOLDER
 from arc_kaggle.encoder import MinimalGridEncoder, RepeatNumberEncoder
 from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
 from arc_kaggle.errors import ConfigError
@@ -25,6 +24,7 @@ from arc_kaggle.fit_report import Length, TaskFit
 from arc_kaggle.generate import GenerateConfig, make_requests, predict
 from arc_kaggle.grid import Grid, as_grid, grid_lists
 from arc_kaggle.lengths import FitConfig, fit
+from arc_kaggle.model import box_tokenizer
 from arc_kaggle.prompt import query_prompt, training_prompt
 from arc_kaggle.task import Pair, Query, Task, task_to_json
 
@@ -177,7 +177,8 @@ def tasks_file(write_json: WriteJson) -> Path:
 
 
 def config_of(tasks_file: Path, max_tokens: int) -> FitConfig:
-    return FitConfig(BOX_FOLDER, (str(tasks_file),), max_tokens=max_tokens, prompt="plain")
+    box_tokenizer("minimal").save_pretrained(tasks_file.parent / "tokenizer")
+    return FitConfig(tasks_file.parent / "tokenizer", (str(tasks_file),), max_tokens=max_tokens, prompt="plain")
 
 
 def test_three_lengths_of_a_task_transposed_or_not(tasks_file: Path) -> None:

@@ -49,7 +49,8 @@ def load_method(config: SolveConfig) -> Method:
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
     tuner = None if config.tune.weights == "none" else InProcessTuner(model, config.tune)
-    engine = HFEngine(model, config.generate.tokens_per_batch)
+    answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
+    engine = HFEngine(answering, config.generate.tokens_per_batch)
     return Method(engine, tuner, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from models import TickingClock, assert_same, generate, lively_model
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.base import Completion, Engine
+from arc_kaggle.engines.base import Completion, Decoding, Drafts, Engine, Found, Nlls, Search
 from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.errors import EngineError
@@ -32,6 +32,15 @@ class Candidate:
     def prompts(self) -> list[TokenIds]:
         rng = np.random.default_rng(0)
         return [rng.integers(self.vocabulary, size=length) for length in LENGTHS]
+
+    def guesses(self) -> list[list[TokenIds]]:
+        """Two or three for each prompt: its answer, that answer with a wrong token, and noise with end tokens in it."""
+        rng, guesses = np.random.default_rng(1), []
+        for each in generate(self.engine, self.prompts(), LIMITS):
+            wrong, noise = each.ids.copy(), rng.integers(self.vocabulary, size=12)
+            wrong[len(wrong) // 2 :][:1] = 3
+            guesses.append([wrong, each.ids, noise][:: rng.choice([-1, 1])])
+        return guesses
 
 
 def fake() -> Candidate:
@@ -141,16 +150,187 @@ def test_at_the_deadline_completions_stand_as_they_are(candidate: Candidate, sec
 
 def test_no_prompts_are_no_completions(candidate: Candidate) -> None:
     assert generate(candidate.engine, [], []) == []
+    assert list(candidate.engine.search([], [], Deadline.never(), Search())) == []
+    assert list(candidate.engine.score([], [], Deadline.never())) == []
 
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_an_empty_prompt_is_refused(candidate: Candidate, position: int) -> None:
     prompts = candidate.prompts()[:2]
     prompts[position] = np.array([], dtype=np.int64)
-    with pytest.raises(EngineError, match=f"^prompt {position} of 2: found no tokens, expected at least one"):
+    refusal = f"^prompt {position} of 2: found no tokens, expected at least one"
+    with pytest.raises(EngineError, match=refusal):
         generate(candidate.engine, prompts, [5, 5])
+    with pytest.raises(EngineError, match=refusal):
+        list(candidate.engine.search(prompts, [5, 5], Deadline.never(), Search()))
+    with pytest.raises(EngineError, match=refusal):
+        list(candidate.engine.score(prompts, [[], []], Deadline.never()))
 
 
 def test_every_prompt_needs_its_limit(candidate: Candidate) -> None:
-    with pytest.raises(ValueError, match="zip"):
-        generate(candidate.engine, candidate.prompts(), LIMITS[1:])
+    engine, prompts, never = candidate.engine, candidate.prompts(), Deadline.never()
+    for asked in (
+        engine.generate(prompts, LIMITS[1:], never),
+        engine.generate(prompts, LIMITS, never, drafts=[()] * 3),
+        engine.search(prompts, LIMITS[1:], never, Search()),
+        engine.search(prompts, LIMITS, never, Search(), drafts=[()] * 3),
+        engine.score(prompts, [()] * 3, never),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            list(asked)
+
+
+def test_drafts_change_no_answer(candidate: Candidate) -> None:
+    prompts, never = candidate.prompts(), Deadline.never()
+    drafted = dict(candidate.engine.generate(prompts, LIMITS, never, drafts=candidate.guesses()))
+    for position, plain in enumerate(completions(candidate)):
+        assert_same(drafted[position], plain, 1e-4)
+
+
+WIDE = Search(p_min=0.01)
+
+
+def search(
+    candidate: Candidate, options: Search = WIDE, drafts: Drafts | None = None, deadline: Deadline | None = None
+) -> list[Found]:
+    """In the order of the prompts, each of which must come exactly once."""
+    prompts, deadline = candidate.prompts(), deadline or Deadline.never()
+    found = list(candidate.engine.search(prompts, LIMITS, deadline, options, drafts=drafts))
+    assert sorted(position for position, _ in found) == list(range(len(prompts)))
+    return [each for _, each in sorted(found, key=lambda item: item[0])]
+
+
+def score(
+    candidate: Candidate, completions: Sequence[Sequence[TokenIds]], deadline: Deadline | None = None
+) -> list[Nlls]:
+    prompts = candidate.prompts()
+    found = list(candidate.engine.score(prompts, completions, deadline or Deadline.never()))
+    assert sorted(position for position, _ in found) == list(range(len(prompts)))
+    return [each for _, each in sorted(found, key=lambda item: item[0])]
+
+
+def test_a_search_finds_completions_over_the_threshold_the_likeliest_first(candidate: Candidate) -> None:
+    found = search(candidate)
+    assert sum(len(each.completions) > 0 for each in found) >= 5
+    for each, limit in zip(found, LIMITS, strict=True):
+        log_probs = [completion.log_prob for completion in each.completions]
+        assert log_probs == sorted(log_probs, reverse=True)
+        assert all(np.exp(log_prob) > WIDE.p_min for log_prob in log_probs)
+        assert all(completion.ended and len(completion.ids) <= limit for completion in each.completions)
+        assert all(
+            completion.ids.tolist().index(candidate.end_id) == len(completion.ids) - 1
+            for completion in each.completions
+        )
+        assert len({tuple(completion.ids.tolist()) for completion in each.completions}) == len(log_probs)
+        assert each.stopped == ""
+
+
+def test_a_search_finds_the_greedy_answer_where_that_is_likely(candidate: Candidate) -> None:
+    n_found = 0
+    for each, greedy in zip(search(candidate), completions(candidate), strict=True):
+        known = {tuple(completion.ids.tolist()): completion for completion in each.completions}
+        likely = greedy.ended and bool(np.exp(greedy.log_prob) > WIDE.p_min)
+        assert (tuple(greedy.ids.tolist()) in known) is likely
+        if likely:
+            assert_same(known[tuple(greedy.ids.tolist())], greedy, 1e-4)
+        n_found += likely
+    assert n_found
+
+
+def test_a_higher_threshold_finds_a_part(candidate: Candidate) -> None:
+    wide, narrow = search(candidate), search(candidate, Search(p_min=0.5))
+    for many, few in zip(wide, narrow, strict=True):
+        likely = [each for each in many.completions if np.exp(each.log_prob) > 0.5]
+        assert [each.ids.tolist() for each in few.completions] == [each.ids.tolist() for each in likely]
+        assert few.nodes <= many.nodes
+    assert sum(each.nodes for each in narrow) < sum(each.nodes for each in wide)
+
+
+def test_drafts_change_no_search(candidate: Candidate) -> None:
+    for one, other in zip(search(candidate), search(candidate, drafts=candidate.guesses()), strict=True):
+        assert (one.nodes, one.cut, one.stopped) == (other.nodes, other.cut, other.stopped)
+        for plain, drafted in zip(one.completions, other.completions, strict=True):
+            assert_same(plain, drafted, 1e-4)
+
+
+def test_nodes_and_cut_prefixes_are_counted(candidate: Candidate) -> None:
+    """Every completion takes as many nodes as it has tokens, and shares them with others; the root is always one."""
+    for each, limit in zip(search(candidate), LIMITS, strict=True):
+        longest = max((len(completion.ids) for completion in each.completions), default=0)
+        assert each.nodes >= max(longest, min(limit, 1))
+        assert each.cut >= (limit == 0)
+
+
+def test_a_search_that_may_not_look_far_says_so(candidate: Candidate) -> None:
+    whole = search(candidate)
+    for few, each in zip(search(candidate, Search(p_min=0.01, max_nodes=3)), whole, strict=True):
+        assert few.nodes == min(3, each.nodes)
+        assert few.stopped == ("nodes" if each.nodes > 3 else "")
+        assert len(few.completions) <= len(each.completions)
+    assert any(each.nodes > 3 for each in whole)
+
+
+@pytest.mark.parametrize("seconds", [0, 5, 30])
+def test_at_the_deadline_a_search_has_what_it_found(candidate: Candidate, seconds: int) -> None:
+    found = search(candidate, deadline=Deadline.after(seconds, TickingClock()))
+    assert {each.stopped for each in found} <= {"", "deadline"}
+    assert seconds or all((each.completions, each.nodes) == ((), 0) for each in found if each.stopped)
+    for cut, whole in zip(found, search(candidate), strict=True):
+        known = {tuple(completion.ids.tolist()) for completion in whole.completions}
+        assert {tuple(completion.ids.tolist()) for completion in cut.completions} <= known
+        assert cut.stopped or len(cut.completions) == len(whole.completions)
+
+
+def test_a_score_is_what_the_search_found(candidate: Candidate) -> None:
+    found = search(candidate)
+    scores = score(candidate, [[each.ids for each in row.completions] for row in found])
+    for row, nlls in zip(found, scores, strict=True):
+        assert nlls.dtype == np.float64
+        np.testing.assert_allclose(nlls, [-each.log_prob for each in row.completions], atol=1e-4)
+
+
+def test_a_score_depends_on_its_own_prompt_and_candidate_alone(candidate: Candidate) -> None:
+    guesses, prompts = candidate.guesses(), candidate.prompts()
+    together = score(candidate, guesses)
+    for prompt, own, nlls in zip(prompts, guesses, together, strict=True):
+        for ids, nll in zip(own, nlls, strict=True):
+            ((_, alone),) = candidate.engine.score([prompt], [[ids]], Deadline.never())
+            assert alone[0] == pytest.approx(nll, abs=1e-4)
+    assert len({round(float(nll), 3) for nlls in together for nll in nlls}) > 5
+
+
+def test_a_longer_candidate_is_no_likelier(candidate: Candidate) -> None:
+    (answer,) = generate(candidate.engine, candidate.prompts()[:1], [20])
+    beginnings = [answer.ids[:n] for n in range(len(answer.ids) + 1)]
+    ((_, nlls),) = candidate.engine.score(candidate.prompts()[:1], [beginnings], Deadline.never())
+    assert nlls[0] == 0
+    assert (np.diff(nlls) >= 0).all()
+    np.testing.assert_allclose(np.diff(nlls), -answer.log_probs, atol=1e-4)
+
+
+def test_a_deadline_that_has_passed_leaves_no_scores(candidate: Candidate) -> None:
+    for nlls in score(candidate, [[np.array([1, 2])] * 2 for _ in LENGTHS], PASSED):
+        assert np.isnan(nlls).all()
+        assert len(nlls) == 2
+
+
+def test_what_an_engine_lacks_is_refused_by_name(candidate: Candidate) -> None:
+    engine, prompts, never = candidate.engine, candidate.prompts()[:1], Deadline.never()
+    for asked in (
+        engine.generate(prompts, [3], never, adapters=["mine"]),
+        engine.search(prompts, [3], never, Search(), adapters=["mine"]),
+        engine.score(prompts, [prompts], never, adapters=["mine"]),
+    ):
+        with pytest.raises(EngineError, match=r"^adapters: found .*mine"):
+            list(asked)
+
+
+def test_the_fake_engine_has_one_answer_to_a_prompt() -> None:
+    engine = fake().engine
+    for decoding in (Decoding(temperature=0.5), Decoding(beams=3)):
+        with pytest.raises(EngineError, match=r"^decoding: found .* but the fake engine has one answer to a prompt"):
+            generate_with(engine, decoding)
+
+
+def generate_with(engine: Engine, decoding: Decoding) -> None:
+    list(engine.generate([np.array([1])], [3], Deadline.never(), decoding=decoding))

@@ -1,20 +1,27 @@
-"""HFEngine: neither left padding, nor batching, nor the cache, nor rows that leave a batch change an answer."""
+"""HFEngine's completions: no padding, batch, cache, row that leaves, draft or adapter changes an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models import LONGEST, assert_same, generate, generate_slowly, lively_model, random_prompts
+from models import VOCABULARY, assert_same, generate, generate_slowly, lively_model, random_prompts
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.engines import hf
-from arc_kaggle.engines.base import Completion
+from arc_kaggle.engines import cache
+from arc_kaggle.engines.base import Completion, Search
+from arc_kaggle.engines.cache import SlotCache
+from arc_kaggle.engines.capacity import batches, max_width, slot_bytes
+from arc_kaggle.engines.forward import Forward
 from arc_kaggle.engines.hf import HFEngine
+from arc_kaggle.errors import EngineError
 from arc_kaggle.model import LoadedModel
+from arc_kaggle.tokens import TokenIds
 
 LENGTHS = [1, 200, 2, 63, 64, 65, 7, 130, 31, 100, 3, 90, 17, 128, 5, 44]
 LIMITS = [12, 9, 30, 12, 12, 3, 20, 12, 0, 30, 12, 1, 12, 12, 25, 12]
@@ -40,10 +47,9 @@ def assert_all_same(found: Sequence[Completion], expected: Sequence[Completion])
         assert_same(one, other, TOLERANCE)
 
 
-@pytest.mark.parametrize("bucket", [1, 7, 64])
-@pytest.mark.parametrize("tokens_per_batch", [1, 500, 1200, 65536])
+@pytest.mark.parametrize(("tokens_per_batch", "bucket"), [(1, 1), (500, 7), (1200, 64), (65536, 1), (65536, 64)])
 def test_batched_equals_the_slow_definition(
-    model: LoadedModel, expected: list[Completion], bucket: int, tokens_per_batch: int
+    model: LoadedModel, expected: list[Completion], tokens_per_batch: int, bucket: int
 ) -> None:
     assert_all_same(generate(HFEngine(model, tokens_per_batch, bucket), PROMPTS, LIMITS), expected)
 
@@ -67,88 +73,237 @@ def test_rows_that_leave_early_change_nothing(
 ) -> None:
     """From half of a batch on, the rows that are through are dropped from its cache."""
     kept: list[int] = []
-    keep = hf._Decoding.keep
+    keep = SlotCache.keep
 
-    def spy(state: hf._Decoding, rows: list[int]) -> None:
+    def spy(memory: SlotCache, rows: Sequence[int]) -> None:
         kept.append(len(rows))
-        keep(state, rows)
+        keep(memory, rows)
 
-    monkeypatch.setattr(hf._Decoding, "keep", spy)
+    monkeypatch.setattr(SlotCache, "keep", spy)
     limits = [3 if i * 7 % 16 < n_short else 40 for i in range(16)]
     found = generate(HFEngine(model), PROMPTS, limits)
-    if n_short == 8:
+    if n_short >= 8:
         assert kept
     assert kept == sorted(kept, reverse=True)
     assert_all_same(found, [generate_slowly(model, p, n) for p, n in zip(PROMPTS, limits, strict=True)])
 
 
-def spy_on_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Lengths of the prompts of every batch that is decoded from here on."""
-    seen: list[list[int]] = []
-    begin: Callable[..., None] = hf._Decoding.__init__
-
-    def spy(state: hf._Decoding, model: LoadedModel, prompts: Sequence[Any], bucket: int) -> None:
-        seen.append([len(prompt) for prompt in prompts])
-        begin(state, model, prompts, bucket)
-
-    monkeypatch.setattr(hf._Decoding, "__init__", spy)
-    return seen
-
-
-@pytest.mark.parametrize("tokens_per_batch", [300, 1000, 3000])
-def test_a_batch_stays_within_its_tokens(tokens_per_batch: int) -> None:
-    """Its slots are its rows times its longest prompt, padded, and its longest answer, whichever row has it."""
-    rows = [hf._Row(i, prompt, 200 if i % 5 == 0 else 20) for i, prompt in enumerate(PROMPTS)]
-    batches = HFEngine(lively_model(0), tokens_per_batch, bucket=64)._batches(rows)
-    assert sorted(row.position for batch in batches for row in batch) == list(range(len(PROMPTS)))
-    for batch in batches:
-        prompt, answer = max(len(row.prompt) for row in batch), max(row.limit for row in batch)
-        assert len(batch) * (-(-prompt // 64) * 64 + answer) <= tokens_per_batch or len(batch) == 1
+@pytest.mark.parametrize("max_slots", [300, 1000, 3000])
+def test_a_batch_stays_within_its_slots(max_slots: int) -> None:
+    """Its slots are its rows times its longest prompt and its longest tree, whichever row has it."""
+    prompts, trees = LENGTHS, [200 if i % 5 == 0 else 20 for i in range(len(LENGTHS))]
+    found = list(batches(prompts, trees, max_slots))
+    assert sorted(i for batch in found for i in batch) == list(range(len(prompts)))
+    sizes = [len(batch) * (max(prompts[i] for i in batch) + max(trees[i] for i in batch)) for batch in found]
+    assert all(size <= max_slots or len(batch) == 1 for size, batch in zip(sizes, found, strict=True))
+    for one, two in pairwise(found):  # and it is as large as can be
+        grown = [*one, two[0]]
+        assert len(grown) * (max(prompts[i] for i in grown) + max(trees[i] for i in grown)) > max_slots
 
 
 def test_one_batch_where_all_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = spy_on_batches(monkeypatch)
+    seen: list[int] = []
+    begin: Callable[..., None] = SlotCache.__init__
+
+    def spy(memory: SlotCache, n_layers: int, lengths: Sequence[int], *args: Any) -> None:
+        seen.append(len(lengths))
+        begin(memory, n_layers, lengths, *args)
+
+    monkeypatch.setattr(SlotCache, "__init__", spy)
     generate(HFEngine(lively_model(0)), PROMPTS, LIMITS)
-    assert [len(batch) for batch in batches] == [len(PROMPTS)]
+    assert seen == [len(PROMPTS)]
 
 
-def test_completions_come_as_soon_as_they_are_known() -> None:
-    engine, model = HFEngine(lively_model(1)), lively_model(1)
-    expected = [generate_slowly(model, prompt, 40) for prompt in PROMPTS]
-    deadline = Deadline.never()
-    order = [len(completion.ids) for _, completion in engine.generate(PROMPTS, [40] * len(PROMPTS), deadline)]
-    assert order == sorted(len(completion.ids) for completion in expected)
+def test_completions_come_as_soon_as_they_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_forwards, feed = [0], Forward.feed
+
+    def spy(forward: Forward, *args: Any) -> Any:
+        n_forwards[0] += 1
+        return feed(forward, *args)
+
+    monkeypatch.setattr(Forward, "feed", spy)
+    limits = [0, 1, 40] * 5 + [40]
+    seen = {}
+    for position, completion in HFEngine(lively_model(1)).generate(PROMPTS, limits, Deadline.never()):
+        seen.setdefault(n_forwards[0], []).append((limits[position], len(completion.ids)))
+    assert {limit for limit, _ in seen[0]} == {0}
+    assert {(limit, n) for limit, n in seen[1] if limit == 1} == {(1, 1)}
+    assert len(seen) > 5
+    assert max(seen) == n_forwards[0]
 
 
-def shifted(ids: Any, positions: Any, mask: Any) -> tuple[Any, Any]:
-    """All positions count the padding: off by one number in each row, the same for prompt and answer."""
-    return positions + (mask == 0).sum(dim=1, keepdim=True), mask
+def test_slots_take_as_many_bytes_as_planned(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers: list[cache.SlotLayer] = []
+    begin = cache.SlotLayer.lazy_initialization
+
+    def spy(layer: cache.SlotLayer, *states: torch.Tensor) -> None:
+        begin(layer, *states)
+        layers.append(layer)
+
+    monkeypatch.setattr(cache.SlotLayer, "lazy_initialization", spy)
+    for autocast in (None, torch.bfloat16):
+        layers.clear()
+        generate(HFEngine(replace(model, autocast=autocast)), PROMPTS[:4], [5] * 4)
+        n_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+        n_slots = 4 * (256 + 5 + 1)  # the longest prompt has 200 tokens
+        assert n_bytes == n_slots * slot_bytes(model.network, autocast or torch.float32)
 
 
-def answer_shifted(ids: Any, positions: Any, mask: Any) -> tuple[Any, Any]:
-    """The answer's positions count the padding, the prompt's do not."""
-    return (positions if ids.shape[1] > 1 else torch.full_like(positions, mask.shape[1] - 1)), mask
+def test_a_large_vocabulary_makes_narrow_forwards() -> None:
+    network: Any = lively_model(0).network
+    narrow, wide = max_width(network, n_rows=64), max_width(network, n_rows=1)
+    network.config.vocab_size = 151_936
+    assert max_width(network, n_rows=64) * 64 * 151_936 * 12 <= 2**30
+    assert 2 <= max_width(network, n_rows=64) < narrow < wide
 
 
-def padding_seen(ids: Any, positions: Any, mask: Any) -> tuple[Any, Any]:
-    """Padding is attended to."""
-    return positions, torch.ones_like(mask)
+def test_attention_that_takes_no_mask_over_slots_is_refused() -> None:
+    model = lively_model(0)
+    network: Any = model.network
+    network.config._attn_implementation = "flex_attention"
+    with pytest.raises(EngineError, match="found attention by 'flex_attention', expected sdpa or eager"):
+        generate(HFEngine(model), PROMPTS[:1], [3])
+    network.config._attn_implementation = "sdpa"
+    network.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(EngineError, match="found layers of linear_attention, expected full or sliding attention"):
+        generate(HFEngine(model), PROMPTS[:1], [3])
 
 
-BREAKS = [("gpt2", shifted), ("gpt2", answer_shifted), ("llama", answer_shifted), ("llama", padding_seen)]
+def adapted(model: LoadedModel) -> LoadedModel:
+    """With the adapters `one` and `two`, whose weights are random and large."""
+    import peft
+
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    torch.manual_seed(0)
+    network = peft.get_peft_model(model.network, config, adapter_name="one")
+    network.add_adapter("two", config)
+    return replace(model, network=network.eval())
+
+
+@pytest.fixture(scope="module")
+def with_adapters() -> LoadedModel:
+    return adapted(lively_model(0))
+
+
+NAMES = ["one", "two", "__base__", "two"] * 4
+
+
+def single(model: LoadedModel, ask: Callable[[list[TokenIds], list[int]], Iterator[tuple[int, Any]]]) -> list[Any]:
+    """What every prompt is answered by its own adapter alone."""
+    network: Any = model.network
+    found: dict[int, Any] = {}
+    for name in sorted(set(NAMES)):
+        rows = [i for i, own in enumerate(NAMES) if own == name]
+        prompts = [PROMPTS[i] for i in rows]
+        if name == "__base__":
+            with network.disable_adapter():
+                answers = list(ask(prompts, rows))
+        else:
+            network.set_adapter(name)
+            answers = list(ask(prompts, rows))
+        found |= {rows[position]: answer for position, answer in answers}
+    return [found[i] for i in range(len(NAMES))]
+
+
+def test_rows_of_several_adapters_equal_those_of_one(with_adapters: LoadedModel) -> None:
+    engine, never = HFEngine(with_adapters), Deadline.never()
+    alone = single(with_adapters, lambda prompts, rows: engine.generate(prompts, [20] * len(rows), never))
+    mixed = dict(engine.generate(PROMPTS, [20] * len(NAMES), never, adapters=NAMES))
+    assert_all_same([mixed[i] for i in range(len(NAMES))], alone)
+    assert len({tuple(each.ids.tolist()) for each in alone}) > 8
+    swapped = dict(engine.generate(PROMPTS, [20] * len(NAMES), never, adapters=NAMES[::-1]))
+    assert sum(swapped[i].ids.tolist() != mixed[i].ids.tolist() for i in range(len(NAMES))) > 5
+
+
+def test_searches_and_scores_of_several_adapters_equal_those_of_one(with_adapters: LoadedModel) -> None:
+    engine, never, limits = HFEngine(with_adapters), Deadline.never(), [6] * len(NAMES)
+    wide = Search(0.02)
+    alone = single(with_adapters, lambda prompts, rows: engine.search(prompts, limits[: len(rows)], never, wide))
+    mixed = dict(engine.search(PROMPTS, limits, never, wide, adapters=NAMES))
+    for i, found in enumerate(alone):
+        assert mixed[i].nodes == found.nodes
+        assert_all_same(mixed[i].completions, found.completions)
+    assert sum(len(found.completions) for found in alone) > 10
+    candidates = [random_prompts([3, 5, 5], seed=1)] * len(NAMES)
+    scored = single(with_adapters, lambda prompts, rows: engine.score(prompts, candidates[: len(rows)], never))
+    together = dict(engine.score(PROMPTS, candidates, never, adapters=NAMES))
+    np.testing.assert_allclose([together[i] for i in range(len(NAMES))], scored, atol=TOLERANCE)
+
+
+def test_adapters_that_are_not_there_are_refused(with_adapters: LoadedModel) -> None:
+    never = Deadline.never()
+    with pytest.raises(EngineError, match=r"found \['three'\], expected names that the network has: .*'one', 'two'"):
+        list(HFEngine(with_adapters).generate(PROMPTS[:1], [3], never, adapters=["three"]))
+    with pytest.raises(EngineError, match="found 1 names for 2 prompts"):
+        list(HFEngine(with_adapters).generate(PROMPTS[:2], [3, 3], never, adapters=["one"]))
+    with pytest.raises(EngineError, match=r"found \['one'\], expected names that the network has: \['__base__'\]"):
+        list(HFEngine(lively_model(0)).score(PROMPTS[:1], [PROMPTS[:1]], never, adapters=["one"]))
+
+
+def shifted(positions: Any, mask: Any) -> tuple[Any, Any]:
+    """All positions are off by one, in prompts and answers alike."""
+    return positions + 1, mask
+
+
+def answer_shifted(positions: Any, mask: Any) -> tuple[Any, Any]:
+    """Those of the answer are."""
+    return positions + (mask is not None), mask
+
+
+def rejected_seen(positions: Any, mask: Any) -> tuple[Any, Any]:
+    """Whatever lies in the cache is attended to, wrong drafts and padding among it."""
+    return positions, None if mask is None else torch.ones_like(mask)
+
+
+def future_seen(positions: Any, mask: Any) -> tuple[Any, Any]:
+    """Drafted tokens see those behind them."""
+    return positions, None if mask is None else mask.any(dim=2, keepdim=True).expand_as(mask)
+
+
+def ancestors_hidden(positions: Any, mask: Any) -> tuple[Any, Any]:
+    """An answer does not see how it began: only the prompt, and what is fed with it."""
+    if mask is not None:
+        mask = mask.clone()
+        mask[..., 1:3] = False
+    return positions, mask
+
+
+BREAKS = [
+    ("gpt2", shifted),
+    ("gpt2", answer_shifted),
+    ("llama", answer_shifted),
+    ("llama", rejected_seen),
+    ("llama", future_seen),
+    ("llama", ancestors_hidden),
+]
 
 
 @pytest.mark.parametrize(("kind", "broken"), BREAKS, ids=lambda value: getattr(value, "__name__", value))
-def test_these_tests_see_wrong_padding(kind: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_these_tests_see_wrong_masks(kind: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively_model(0, kind)
     expected = [generate_slowly(model, prompt, 20) for prompt in PROMPTS]
-    network = model.network.forward
+    drafts = [[np.concatenate([[5], each.ids[1:]])] for each in expected]
+    network: Any = model.network
+    forward = network.forward
 
-    def forward(input_ids: Any, attention_mask: Any, position_ids: Any, **options: Any) -> Any:
-        positions, mask = broken(input_ids, position_ids, attention_mask)
-        positions = positions.clamp(max=LONGEST - 1)
-        return network(input_ids=input_ids, attention_mask=mask, position_ids=positions, **options)
+    def wrong(attention_mask: Any, position_ids: Any, **options: Any) -> Any:
+        position_ids, attention_mask = broken(position_ids, attention_mask)
+        return forward(attention_mask=attention_mask, position_ids=position_ids, **options)
 
-    monkeypatch.setattr(model.network, "forward", forward)
+    def ask() -> list[Completion]:
+        found = dict(HFEngine(model).generate(PROMPTS, [20] * len(PROMPTS), Deadline.never(), drafts=drafts))
+        return [found[i] for i in range(len(PROMPTS))]
+
+    assert_all_same(ask(), expected)
+    monkeypatch.setattr(network, "forward", wrong)
     with pytest.raises(AssertionError):
-        assert_all_same(generate(HFEngine(model), PROMPTS, [20] * len(PROMPTS)), expected)
+        assert_all_same(ask(), expected)
+
+
+def test_half_precision_agrees_but_for_near_ties() -> None:
+    model = lively_model(0)
+    exact = generate(HFEngine(model), PROMPTS, [20] * len(PROMPTS))
+    rough = generate(HFEngine(replace(model, autocast=torch.bfloat16)), PROMPTS, [20] * len(PROMPTS))
+    same = [one.ids[: len(two.ids)].tolist() == two.ids.tolist() for one, two in zip(exact, rough, strict=True)]
+    assert sum(same) >= 8
+    assert all(((each.ids >= 0) & (each.ids < VOCABULARY)).all() for each in rough)

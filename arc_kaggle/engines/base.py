@@ -1,7 +1,8 @@
-"""The seam between the method and whatever generates: `Engine` and the `Completion` it returns."""
+"""The seam between the method and whatever generates: `Engine`, what it can be asked, and what it returns."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.errors import EngineError
+from arc_kaggle.errors import ConfigError, EngineError
 from arc_kaggle.tokens import TokenIds
+
+Drafts = Sequence[Sequence[TokenIds]]
+"""For every prompt some guesses of its completion, the best one first. They save time and never change a result."""
+
+Nlls = NDArray[np.float64]
+"""NLL in nats of each candidate under one prompt, (candidates,); NaN where the deadline came first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,17 +38,119 @@ class Completion:
         return float(self.log_probs.sum(dtype=np.float64))
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How `generate` chooses tokens: the likeliest, samples, or beams. Log-probabilities are the model's own."""
+
+    temperature: float = 0.0
+    """Tokens are sampled from softmax(logits / temperature); 0 takes the likeliest."""
+    best_of: int = 1
+    """Samples a prompt, of which the likeliest that ended is the answer."""
+    beams: int = 1
+    """Likeliest prefixes that are followed together; needs temperature 0."""
+    seed: int = 0
+    """With the prompt's own ids it makes the noise, which neither drafts nor the other prompts can change."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"option temperature: found {self.temperature}, expected 0 or more")
+        for name in ("best_of", "beams"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"option {name}: found {getattr(self, name)}, expected 1 or more")
+        if self.best_of > 1 and not self.temperature:
+            raise ConfigError(f"option best_of: found {self.best_of} at temperature 0, where all samples are the same")
+        if self.beams > 1 and self.temperature:
+            raise ConfigError(
+                f"option beams: found {self.beams} at temperature {self.temperature}, expected one of both"
+            )
+
+
+GREEDY = Decoding()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Look for every completion whose probability is over `p_min`, within limits."""
+
+    p_min: float = 0.1
+    """Least probability of a completion, its end included; over 0 and under 1."""
+    max_nodes: int = 100_000
+    """Most prefixes of a prompt's completions whose followers are looked at."""
+    max_seconds: float = math.inf
+    """Most seconds of one batch of prompts."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p_min < 1:
+            raise ConfigError(f"option p_min: found {self.p_min}, expected a probability over 0 and under 1")
+        for name in ("max_nodes", "max_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"option {name}: found {getattr(self, name)}, expected more than 0")
+
+    @property
+    def max_nll(self) -> float:
+        """In nats."""
+        return -math.log(self.p_min)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a search found under one prompt."""
+
+    completions: tuple[Completion, ...]
+    """All that ended, the likeliest first."""
+    nodes: int
+    """Prefixes, the empty one among them, whose followers were looked at."""
+    cut: int
+    """Prefixes over the threshold that had all the tokens they may have and no end."""
+    stopped: str = ""
+    """`deadline` or `nodes` where the search was stopped before it had seen everything."""
+
+
 class Engine(Protocol):
-    """Greedy generation over any number of prompts of any lengths."""
+    """Completions and likelihoods for any number of prompts of any lengths, whatever else is asked beside them.
+
+    Results are yielded as (position of the prompt, result), every prompt once, each as soon as it is known. Raises
+    EngineError for an empty prompt, and for what this engine cannot do. `adapters` names each prompt's adapter.
+    """
 
     def generate(
-        self, prompts: Sequence[TokenIds], max_new_tokens: Sequence[int], deadline: Deadline
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: Sequence[int],
+        deadline: Deadline,
+        *,
+        drafts: Drafts | None = None,
+        decoding: Decoding = GREEDY,
+        adapters: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Completion]]:
-        """Yield (position of the prompt, its completion) for every prompt once, each as soon as it is known.
+        """The completion of prompt i has at most `max_new_tokens[i]` ids, the end token among them.
 
-        The completion of prompt i has at most `max_new_tokens[i]` ids, the end token among them. At the deadline what
-        is there is yielded as it stands, not `ended`. Raises EngineError for an empty prompt.
+        At the deadline what is there is yielded as it stands, not `ended`.
         """
+        ...
+
+    def search(
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: Sequence[int],
+        deadline: Deadline,
+        search: Search,
+        *,
+        drafts: Drafts | None = None,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Found]]:
+        """Every completion with P > `p_min`. At the deadline what was found is yielded, and says so."""
+        ...
+
+    def score(
+        self,
+        prompts: Sequence[TokenIds],
+        candidates: Sequence[Sequence[TokenIds]],
+        deadline: Deadline,
+        *,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Nlls]]:
+        """NLL of each candidate completion of each prompt, its end among its ids where it should count."""
         ...
 
 

@@ -1,17 +1,34 @@
-"""Generation by a Hugging Face causal LM: batched, greedy, with log-probabilities."""
+"""The engine on a Hugging Face causal LM: completions, searches and likelihoods, many prompts at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.base import Completion, check_prompts
+from arc_kaggle.engines.base import (
+    GREEDY,
+    Completion,
+    Decoding,
+    Drafts,
+    Found,
+    Nlls,
+    Search,
+    check_prompts,
+)
+from arc_kaggle.engines.cache import SlotCache
+from arc_kaggle.engines.capacity import batches, check_attention, costs_of, max_width, n_slots_within
+from arc_kaggle.engines.drafts import Guesses
+from arc_kaggle.engines.forward import Forward
+from arc_kaggle.engines.policy import Beams, Greedy, Policy, Sampling, Threshold
+from arc_kaggle.engines.scoring import ScoredRow, Scoring, build_tries
+from arc_kaggle.engines.search import TreeSearch
+from arc_kaggle.engines.tree import Row
+from arc_kaggle.errors import EngineError
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import padded_length
 from arc_kaggle.tokens import TokenIds
@@ -19,130 +36,139 @@ from arc_kaggle.tokens import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class HFEngine:
-    """Prompts of like length share a batch, padded on the left to one bucketed length.
+    """Prompts of like length share a batch, each row of it at its own place of its own tree.
 
-    `tokens_per_batch` bounds the key-value slots of a batch, prompt and answer together; `bucket` is the step of
-    prompt lengths: few lengths, few compiled kernels.
+    `tokens_per_batch` bounds the slots of keys and values of a batch, prompts and answers together, `max_bytes` what
+    they take; `bucket` is the step of prompt lengths: few lengths, few compiled kernels. For adapters by name the
+    network is a peft model that has them.
     """
 
     model: LoadedModel
     tokens_per_batch: int = 65536
     bucket: int = 64
+    max_bytes: float = inf
 
     def generate(
-        self, prompts: Sequence[TokenIds], max_new_tokens: Sequence[int], deadline: Deadline
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: Sequence[int],
+        deadline: Deadline,
+        *,
+        drafts: Drafts | None = None,
+        decoding: Decoding = GREEDY,
+        adapters: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Completion]]:
+        policy: Policy = Beams(decoding.beams) if decoding.beams > 1 else Greedy()
+        policy = Sampling(decoding) if decoding.temperature else policy
+        for row in self._run(make_rows(prompts, max_new_tokens, drafts), policy, deadline, adapters):
+            yield row.position, max(row.done, key=lambda each: (each.ended, each.log_prob))
+
+    def search(
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: Sequence[int],
+        deadline: Deadline,
+        search: Search,
+        *,
+        drafts: Drafts | None = None,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Found]]:
+        rows = make_rows(prompts, max_new_tokens, drafts, search.max_nodes)
+        for row in self._run(rows, Threshold(search.max_nll), deadline, adapters, search.max_seconds):
+            ended = sorted((each for each in row.done if each.ended), key=lambda each: -each.log_prob)
+            n_cut = sum(not each.ended and len(each.ids) >= row.limit for each in row.done)
+            yield row.position, Found(tuple(ended), row.nodes, n_cut, row.stopped)
+
+    def score(
+        self,
+        prompts: Sequence[TokenIds],
+        candidates: Sequence[Sequence[TokenIds]],
+        deadline: Deadline,
+        *,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Nlls]]:
         check_prompts(prompts)
-        rows = [_Row(i, prompt, limit) for i, (prompt, limit) in enumerate(zip(prompts, max_new_tokens, strict=True))]
-        for batch in self._batches(rows):
-            yield from self._generate_batch(batch, deadline)
+        rows = [
+            ScoredRow(i, prompt, build_tries(int(prompt[-1]), of_prompt, self._room(prompt)), np.zeros(len(of_prompt)))
+            for i, (prompt, of_prompt) in enumerate(zip(prompts, candidates, strict=True))
+        ]
+        trees = [row.n_tokens for row in rows]
+        for numbers in self._batches(rows, trees, adapters):
+            batch = [rows[number] for number in numbers]
+            forward = self._forward(batch, max(trees[number] for number in numbers), adapters)
+            scoring = Scoring(forward, batch, costs_of(self.model.device), max_width(self.model.network, len(batch)))
+            for row in scoring.run(deadline, self.bucket):
+                yield row.position, row.nlls
 
-    def _batches(self, rows: Sequence[_Row]) -> list[list[_Row]]:
-        """Rows by length of prompt, grouped so that a batch stays within `tokens_per_batch`."""
-        batches: list[list[_Row]] = []
-        longest_answer = 0
-        for row in sorted(rows, key=lambda row: len(row.prompt)):
-            longest_answer = max(longest_answer, row.limit)
-            slots = padded_length(len(row.prompt), self.bucket) + longest_answer
-            if not batches or (len(batches[-1]) + 1) * slots > self.tokens_per_batch:
-                batches.append([])
-                longest_answer = row.limit
-            batches[-1].append(row)
-        return batches
+    def _run(
+        self,
+        rows: Sequence[Row],
+        policy: Policy,
+        deadline: Deadline,
+        adapters: Sequence[str] | None,
+        max_seconds: float = inf,
+    ) -> Iterator[Row]:
+        trees = [row.limit * policy.n_paths for row in rows]
+        for numbers in self._batches(rows, trees, adapters):
+            batch = [rows[number] for number in numbers]
+            for row in batch:
+                row.start(policy.n_chains, self.model.end_id)
+            tree = max(trees[number] for number in numbers)
+            if len(batch) == 1:  # less than it might like, where that is more than there is; enough to go on with
+                tree = max(batch[0].limit, min(tree, self._room(batch[0].prompt)))
+            forward = self._forward(batch, tree, adapters)
+            width = max_width(self.model.network, len(batch))
+            search = TreeSearch(forward, policy, batch, costs_of(self.model.device), width)
+            yield from search.run(deadline.earlier(max_seconds), self.bucket)
 
-    def _generate_batch(self, rows: list[_Row], deadline: Deadline) -> Iterator[tuple[int, Completion]]:
-        state: _Decoding | None = None
-        while True:
-            for row in rows:
-                if row.waiting and (row.through or deadline.passed):
-                    row.waiting = False
-                    yield row.position, row.completion()
-            waiting = [i for i, row in enumerate(rows) if row.waiting]
-            if not waiting:
-                return
-            if state is None:
-                state = _Decoding(self.model, [row.prompt for row in rows], self.bucket)
-            elif 2 * len(waiting) <= len(rows):  # rows that are through ride along until they are half of the batch
-                rows = [rows[i] for i in waiting]
-                state.keep(waiting)
-                state.advance()
-            else:
-                state.advance()
-            for row, token, log_prob in zip(rows, *state.choose(), strict=True):
-                row.append(token, log_prob, self.model.end_id)
+    def _batches(
+        self, rows: Sequence[Row] | Sequence[ScoredRow], trees: Sequence[int], adapters: Sequence[str] | None
+    ) -> Iterator[list[int]]:
+        """Numbers of rows; `trees` are the slots that each would like behind its prompt."""
+        if not rows:
+            return
+        _check_adapters(adapters, len(rows), self.model.network)
+        check_attention(self.model.network, max(row.n_longest for row in rows))
+        prompts = [padded_length(len(row.prompt), self.bucket) for row in rows]
+        yield from batches(prompts, trees, self._n_slots)
 
-
-@dataclass(slots=True)
-class _Row:
-    """One prompt, the most tokens it may get, and what it has got so far."""
-
-    position: int
-    prompt: TokenIds
-    limit: int
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    ended: bool = False
-    waiting: bool = True
+    def _forward(self, rows: Sequence[Row] | Sequence[ScoredRow], tree: int, adapters: Sequence[str] | None) -> Forward:
+        """With room for a tree of so many tokens behind every prompt."""
+        network: Any = self.model.network
+        n_slots = max(padded_length(len(row.prompt), self.bucket) for row in rows) + tree
+        n_layers = network.config.get_text_config().num_hidden_layers
+        memory = SlotCache(n_layers, [len(row.prompt) - 1 for row in rows], n_slots, self.model.autocast)
+        return Forward(self.model, memory, None if adapters is None else [adapters[row.position] for row in rows])
 
     @property
-    def through(self) -> bool:
-        return self.ended or len(self.ids) >= self.limit
+    def _n_slots(self) -> int:
+        """That a batch may have."""
+        network: Any = self.model.network
+        return n_slots_within(network, self.model.autocast or network.dtype, self.tokens_per_batch, self.max_bytes)
 
-    def append(self, token: int, log_prob: float, end_id: int) -> None:
-        if not self.through:
-            self.ids.append(token)
-            self.log_probs.append(log_prob)
-            self.ended = token == end_id
-
-    def completion(self) -> Completion:
-        return Completion(np.array(self.ids, dtype=np.int64), np.array(self.log_probs, dtype=np.float32), self.ended)
+    def _room(self, prompt: TokenIds) -> int:
+        """Slots behind a prompt that has all of a batch's to itself."""
+        return self._n_slots - padded_length(len(prompt), self.bucket)
 
 
-class _Decoding:
-    """The key-value cache of a batch, its mask and the logits of the next token of every row."""
+def make_rows(
+    prompts: Sequence[TokenIds], limits: Sequence[int], drafts: Drafts | None, max_nodes: float = inf
+) -> list[Row]:
+    """One for each prompt, nothing of it open yet. Raises EngineError for an empty prompt."""
+    check_prompts(prompts)
+    given: Drafts = [()] * len(prompts) if drafts is None else drafts
+    return [
+        Row(i, prompt, limit, Guesses(guesses, prompt), max_nodes)
+        for i, (prompt, limit, guesses) in enumerate(zip(prompts, limits, given, strict=True))
+    ]
 
-    @torch.inference_mode()
-    def __init__(self, model: LoadedModel, prompts: Sequence[TokenIds], bucket: int) -> None:
-        self.network: Any = model.network
-        length = padded_length(max(map(len, prompts)), bucket)
-        ids = torch.full((len(prompts), length), model.pad_id)  # (batch, time)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, length - len(prompt) :] = torch.from_numpy(prompt)
-            mask[row, length - len(prompt) :] = 1
-        self.mask = mask.to(model.device)
-        self.cache: Any = None
-        self.tokens = ids[:, -1]  # (batch,)
-        # a prompt's first token is at position 0, however much padding stands before it
-        self._forward(ids.to(model.device), (self.mask.cumsum(dim=1) - 1).clamp(min=0))
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> None:
-        output = self.network(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.cache = output.past_key_values
-        self.logits = output.logits[:, -1].float()  # (batch, vocab)
-
-    @torch.inference_mode()
-    def choose(self) -> tuple[list[int], list[float]]:
-        """The likeliest next token of every row and its log-probability in nats."""
-        log_probs, self.tokens = self.logits.log_softmax(dim=-1).max(dim=-1)  # (batch,)
-        return self.tokens.tolist(), log_probs.tolist()
-
-    @torch.inference_mode()
-    def keep(self, rows: list[int]) -> None:
-        """Drop all other rows."""
-        index = torch.tensor(rows, device=self.mask.device)
-        self.mask, self.tokens = self.mask[index], self.tokens[index]
-        self.cache.batch_select_indices(index)
-
-    @torch.inference_mode()
-    def advance(self) -> None:
-        """Feed every row the token that was chosen."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        self._forward(self.tokens[:, None], self.mask.sum(dim=1, keepdim=True) - 1)
+def _check_adapters(adapters: Sequence[str] | None, n_prompts: int, network: Any) -> None:
+    """Raise EngineError where a prompt has no adapter, or one that the network does not have."""
+    if adapters is None:
+        return
+    if len(adapters) != n_prompts:
+        raise EngineError(f"adapters: found {len(adapters)} names for {n_prompts} prompts, expected one for each")
+    known = {*getattr(network, "peft_config", {}), "__base__"}
+    if unknown := set(adapters) - known:
+        raise EngineError(f"adapters: found {sorted(unknown)}, expected names that the network has: {sorted(known)}")

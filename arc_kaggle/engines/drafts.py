@@ -1,0 +1,90 @@
+"""Drafts: guesses of what follows, each token with its chance, so that as much is fed as is worth checking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arc_kaggle.tokens import TokenIds
+
+LEAST_MATCH, MOST_MATCH = 4, 24
+"""Tokens that must agree before what followed a place of the text is copied, and that are compared."""
+COPY_CHANCE = 0.6
+"""That a copied token is right; about what the box model's answers to small evaluation tasks came to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """Guessed ids (T,) and the log of the chance, (T,) float64, that each is right if those before it are."""
+
+    ids: TokenIds
+    log_chances: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ids: TokenIds, chance: float = 1.0) -> Draft:
+        return cls(ids, np.full(len(ids), np.log(chance)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def after(self, n_tokens: int) -> Draft:
+        """Without its first tokens."""
+        return Draft(self.ids[n_tokens:], self.log_chances[n_tokens:])
+
+    def then(self, other: Draft) -> Draft:
+        return Draft(np.concatenate([self.ids, other.ids]), np.concatenate([self.log_chances, other.log_chances]))
+
+    def until(self, end_id: int, limit: int) -> Draft:
+        """What comes before the end token, at most `limit` tokens: the end itself is never fed."""
+        stop = max(limit, 0)
+        ends = np.flatnonzero(self.ids[:stop] == end_id)
+        stop = int(ends[0]) if len(ends) else stop
+        return Draft(self.ids[:stop], self.log_chances[:stop])
+
+
+NO_DRAFT = Draft.of(np.array([], dtype=np.int64))
+
+
+@dataclass(slots=True, eq=False)
+class Guesses:
+    """What one row's drafts are made of beside the model's own words, and how they fared so far."""
+
+    given: Sequence[TokenIds]
+    """The caller's guesses of the whole completion, the best first."""
+    prompt: TokenIds
+    n_right: int = 10
+    n_wrong: int = 1
+    """Drafted tokens; some credit to begin with."""
+
+    @property
+    def trust(self) -> float:
+        """Log of the share of right ones: no drafted token counts as surer than that."""
+        return float(np.log(self.n_right / (self.n_right + self.n_wrong)))
+
+    def record(self, n_right: int, wrong: bool) -> None:
+        self.n_right += n_right
+        self.n_wrong += wrong
+
+    def draft(self, completion: TokenIds, predicted: Draft) -> Draft:
+        """For a completion so far (T,): the rest of a given guess that begins so, else `predicted`, else a copy."""
+        for guess in self.given:
+            if len(guess) > len(completion) and np.array_equal(guess[: len(completion)], completion):
+                return Draft.of(guess[len(completion) :])
+        if len(predicted):
+            return predicted
+        return Draft.of(continuation(np.concatenate([self.prompt, completion])), COPY_CHANCE)
+
+
+def continuation(text: TokenIds) -> TokenIds:
+    """What followed the place in a text (T,) that agrees longest with its end, the latest of equals; else nothing."""
+    ends = np.flatnonzero(text[:-1] == text[-1]) + 1  # a place is where what is copied begins
+    for n_match in range(2, MOST_MATCH + 1):
+        longer = ends[ends >= n_match]
+        longer = longer[text[longer - n_match] == text[-n_match]] if len(longer) else longer
+        if not len(longer):
+            return text[ends[-1] :] if n_match > LEAST_MATCH else text[:0]
+        ends = longer
+    return text[ends[-1] :]

@@ -40,6 +40,11 @@ class Team:
         self.sum([counts])
         return [float(count) for count in counts.tolist()]
 
+    def leave(self) -> None:
+        """End it, when there is nothing left to sum: the threads of a team that is not ended may abort the process."""
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
 
 def join_team() -> Team:
     """The team that the launcher of this process made, or this process alone. Raises ConfigError without accelerate."""

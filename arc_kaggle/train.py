@@ -54,6 +54,7 @@ def train(config: TrainConfig) -> Facts:
     if checkpoint:
         loop.restore(checkpoint)
     loop.run()
+    team.leave()
     card = read_card(config.out)
     assert card is not None, "a run ends with a saved model"
     return card.facts

@@ -1,10 +1,11 @@
-"""Evidence: predictions, one a line in a durable file, and the candidates that they support."""
+"""Evidence: predictions and scores, one a line in durable files, and the candidates that they support."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import exp, inf
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -13,7 +14,7 @@ from arc_kaggle.augmentation import Augmentation
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.grid import Grid, as_grid, grid_key, grid_lists
 
-_KINDS = {"task_id": str, "query": int, "view": int, "text": str, "log_prob": float, "n_tokens": int}
+_KINDS = {"task_id": str, "query": int, "view": int, "text": str, "log_prob": float, "n_tokens": int, "rank": int}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,18 +35,27 @@ class Prediction:
     log_prob: float
     """Log-probability of the completion in nats."""
     n_tokens: int
+    rank: int = 0
+    """Place among the completions of its query and view, the likeliest first; only a search gives more than one."""
 
     @property
-    def key(self) -> tuple[str, int, int]:
-        return self.task_id, self.query, self.view
+    def key(self) -> tuple[str, int, int, int]:
+        return self.task_id, self.query, self.view, self.rank
+
+    @property
+    def probability(self) -> float:
+        """Of the completion under its view, 0..1."""
+        return exp(self.log_prob)
 
     def to_json(self) -> dict[str, Any]:
-        plain = {name: getattr(self, name) for name in ("task_id", "query", "view", "text", "reason", "n_tokens")}
+        names = ("task_id", "query", "view", "text", "reason", "n_tokens", "rank")
+        plain = {name: getattr(self, name) for name in names}
         grid = None if self.grid is None else grid_lists(self.grid)
         return {**plain, "log_prob": self.log_prob, "grid": grid, "augmentation": self.augmentation.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any], where: str) -> Prediction:
+        value = {"rank": 0, **value}  # files of before there were searches
         grid = None if value["grid"] is None else as_grid(value["grid"], where)
         for name, kind in {**_KINDS, "reason": str if grid is None else NoneType}.items():
             if type(value[name]) is not kind:
@@ -54,29 +64,67 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CandidateScore:
+    """How likely one view makes one candidate: the NLL in nats of its answer, end included."""
+
+    task_id: str
+    query: int
+    view: int
+    grid: Grid
+    """The candidate, in the task's own orientation and colours."""
+    nll: float
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("task_id", "query", "view", "nll")}
+        return {**plain, "grid": grid_lists(self.grid)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str) -> CandidateScore:
+        for name, kind in {"task_id": str, "query": int, "view": int, "nll": float}.items():
+            if type(value[name]) is not kind:
+                raise SubmissionError(f"{where}: {name}: found {value[name]!r:.40}, expected {kind.__name__}")
+        return cls(**{**value, "grid": as_grid(value["grid"], where)})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """One distinct grid for one query, with the predictions that produced it."""
 
     grid: Grid
     predictions: tuple[Prediction, ...]
+    nlls: Mapping[int, float] = field(default_factory=dict)
+    """NLL in nats by view, of the views that every candidate of the query was scored under; empty where none was."""
 
     @property
     def votes(self) -> int:
-        return len(self.predictions)
+        """Views that produced it."""
+        return len({prediction.view for prediction in self.predictions})
 
     @property
     def mean_log_prob(self) -> float:
         """Log-probability per token in nats, mean over predictions."""
-        return sum(p.log_prob / max(1, p.n_tokens) for p in self.predictions) / self.votes
+        return sum(p.log_prob / max(1, p.n_tokens) for p in self.predictions) / len(self.predictions)
+
+    @property
+    def mean_nll(self) -> float:
+        """Mean over the scored views; infinite for a candidate that was not scored."""
+        return sum(self.nlls.values()) / len(self.nlls) if self.nlls else inf
 
 
-def group_candidates(predictions: Iterable[Prediction]) -> list[Candidate]:
+def group_candidates(predictions: Iterable[Prediction], scores: Iterable[CandidateScore] = ()) -> list[Candidate]:
     """The distinct grids among the predictions of one query; predictions without a grid count for nothing."""
     groups: dict[tuple[int, bytes], list[Prediction]] = {}
     for prediction in predictions:
         if prediction.grid is not None:
             groups.setdefault(grid_key(prediction.grid), []).append(prediction)
-    return [Candidate(grid, tuple(group)) for group in groups.values() if (grid := group[0].grid) is not None]
+    nlls: dict[tuple[int, bytes], dict[int, float]] = {}
+    for score in scores:
+        nlls.setdefault(grid_key(score.grid), {})[score.view] = score.nll
+    return [
+        Candidate(grid, tuple(group), nlls.get(key, {}))
+        for key, group in groups.items()
+        if (grid := group[0].grid) is not None
+    ]
 
 
 def append_prediction(folder: Path, prediction: Prediction) -> None:
@@ -97,7 +145,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     A torn last line, left by a writer that was killed, is passed over. Raises SubmissionError for any other fault.
     """
     lines = path.read_bytes().split(b"\n")
-    kept: dict[tuple[str, int, int], Prediction] = {}
+    kept: dict[tuple[str, int, int, int], Prediction] = {}
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or torn
         where = f"{path.name}, line {number}"
         try:

@@ -15,6 +15,8 @@ from arc_kaggle.card import read_card
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.recipe import RECIPES, Precision, TuneConfig
+from arc_kaggle.rescore import RescoreConfig
+from arc_kaggle.vote import NEED_SCORES, Selection
 
 BOX_FOLDER = Path(__file__).parent / "box"
 """The model that ships with the package."""
@@ -63,7 +65,10 @@ class SolveConfig:
     """Run the model in this process instead of a child; no crash protection (for tests)."""
     max_tries: int = 2
     """Times that a task is started in all when its worker dies; after that the fallback answers."""
+    select_by: Selection = "votes"
+    """How the two attempts are chosen among the candidates; poe, nvarc and probmul need --rescore.n-views."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
+    rescore: RescoreConfig = field(default_factory=RescoreConfig)
     tune: TuneConfig = None  # type: ignore[assignment]  # None: what --recipe says
 
     def __post_init__(self) -> None:
@@ -73,6 +78,11 @@ class SolveConfig:
             raise ConfigError(
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
+            )
+        if self.select_by in NEED_SCORES and not self.rescore.n_views:
+            raise ConfigError(
+                f"option select_by: found {self.select_by} and rescore.n_views 0, expected scores to select by; add "
+                "--rescore.n-views 8"
             )
         counts = (
             ("generate.n_views", self.generate.n_views, 1),

@@ -1,30 +1,41 @@
-"""AIRV without its vote: augment, infer, reverse. Views become prompts, completions become predictions."""
+"""The A of AIRV, augment: a task's views become requests, one prompt each, and how they are to be answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from arc_kaggle.augmentation import Augmentation, spread_augmentations
-from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import Prediction
 from arc_kaggle.encoder import GridEncoder, parse_encoder
-from arc_kaggle.engines.base import Completion, Engine
-from arc_kaggle.errors import DecodeError
+from arc_kaggle.engines.base import Decoding, Search
+from arc_kaggle.errors import ConfigError
 from arc_kaggle.fit import Drop, fit_query
-from arc_kaggle.prompt import PromptFormat, answer_text
+from arc_kaggle.grid import Grid
+from arc_kaggle.prompt import PromptFormat
 from arc_kaggle.task import Task
 from arc_kaggle.tokens import TokenIds, Tokenizer, token_limit
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateConfig:
-    """Batched greedy inference over many views of every test input."""
+    """Batched inference over many views of every test input."""
 
     n_views: int = 16
-    """Views of a task; every test input is answered once under each."""
+    """Views of a task; every test input is answered under each."""
+    n_pilots: int = 1
+    """Views that are answered first, so that the others can take what they gave as drafts; 0 for all at once."""
+    views_a_wave: int = 0
+    """Views that are answered together after the pilots; all of them where 0."""
+    stop_lead: int = 0
+    """A query is answered under no further view once its leading candidate is so many views ahead of the next and the
+    next wave begins; never where 0."""
+    p_min: float = 0.0
+    """Look for every completion with more than this probability; the decoding's one completion a view where 0."""
+    max_nodes: int = 100_000
+    """Most prefixes that a search looks at under a view."""
+    decoding: Decoding = field(default_factory=Decoding)
     keep_background: float = 0.9
     """Chance that colour 0 stays itself in a view, 0..1."""
     max_new_tokens: int = 931
@@ -47,6 +58,13 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if self.fallback_encoder:
             parse_encoder(self.fallback_encoder)
+        for name in ("n_pilots", "views_a_wave", "stop_lead"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"option {name}: found {getattr(self, name)}, expected 0 or more")
+        if self.p_min:
+            if self.decoding != Decoding():
+                raise ConfigError(f"option p_min: found {self.p_min} and {self.decoding}, expected one of both")
+            Search(self.p_min, self.max_nodes)  # checks them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +78,14 @@ class Request:
     ids: TokenIds
     max_new_tokens: int
     dropped_pairs: int
+    asked: Grid
+    """The test input, in the task's own orientation and colours."""
     fallback: GridEncoder | None = None
     """What this prompt is written with and its answer is read with, where that is not the model's own encoder."""
+
+    @property
+    def query_key(self) -> tuple[str, int]:
+        return self.task_id, self.query
 
 
 def make_requests(
@@ -71,20 +95,28 @@ def make_requests(
     tokenizer: Tokenizer,
     config: GenerateConfig,
     rng: np.random.Generator,
+    views: range | None = None,
 ) -> Iterator[Request]:
-    """A request for every view of every query of a task."""
+    """A request for every query of a task under each of `views`, all of the config's where not given.
+
+    A view is the same whichever others are asked for, as long as `rng` comes in the same state.
+    """
     visible = task.without_solution()
     fallback = parse_encoder(config.fallback_encoder) if config.fallback_encoder else None
     longest = min(config.max_prompt_tokens, token_limit(tokenizer))
-    spread = spread_augmentations(config.n_views, rng, len(task.train), config.keep_background)
+    wanted = range(config.n_views) if views is None else views
+    spread = spread_augmentations(wanted.stop, rng, len(task.train), config.keep_background)
     for view, augmentation in enumerate(spread):
+        if view not in wanted:
+            continue
         seen = augmentation.apply_task(visible)
         limit = answer_limit(seen, encoder, fmt, tokenizer, config)
         for query in seen.queries:
             fitted = fit_query(query, encoder, fmt, tokenizer, longest, config.drop, fallback)
             other = None if fitted.encoder == encoder else fitted.encoder
             ids, n_dropped = fitted.example.ids, len(fitted.dropped)
-            yield Request(task.id, query.index, view, augmentation, ids, limit, n_dropped, other)
+            asked = task.test[query.index].input
+            yield Request(task.id, query.index, view, augmentation, ids, limit, n_dropped, asked, other)
 
 
 def answer_limit(
@@ -95,53 +127,3 @@ def answer_limit(
     longest = max(len(tokenizer.encode(encoder.encode(grid), add_special_tokens=False)) for grid in grids)
     end = len(tokenizer.encode(fmt.answer_end, add_special_tokens=False))
     return min(config.max_new_tokens, round(config.answer_headroom * longest) + end)
-
-
-def predict(
-    requests: Sequence[Request],
-    engine: Engine,
-    encoder: GridEncoder,
-    fmt: PromptFormat,
-    tokenizer: Tokenizer,
-    config: GenerateConfig,
-    deadline: Deadline,
-) -> Iterator[Prediction]:
-    """One prediction for every request, as soon as it is known. What does not fit at all is answered by a reason."""
-    longest = min(config.max_prompt_tokens, token_limit(tokenizer))
-    fitting = [request for request in requests if len(request.ids) <= longest]
-    for request in requests:
-        if len(request.ids) > longest:
-            yield _prediction(request, "", None, "prompt_too_long", 0.0, 0)
-    prompts = [request.ids for request in fitting]
-    limits = [request.max_new_tokens for request in fitting]
-    for position, completion in engine.generate(prompts, limits, deadline):
-        yield read_completion(fitting[position], completion, encoder, fmt, tokenizer, deadline)
-
-
-def read_completion(
-    request: Request,
-    completion: Completion,
-    encoder: GridEncoder,
-    fmt: PromptFormat,
-    tokenizer: Tokenizer,
-    deadline: Deadline,
-) -> Prediction:
-    """Decode strictly and reverse the view. A completion that did not end never votes."""
-    text, n_tokens = tokenizer.decode(completion.ids.tolist()), len(completion.ids)
-    if not completion.ended:
-        reason = "deadline" if deadline.passed else "no_end"
-        return _prediction(request, text, None, reason, completion.log_prob, n_tokens)
-    try:
-        reader = request.fallback or encoder
-        grid = request.augmentation.invert(reader.decode(answer_text(text, reader, fmt)))
-    except DecodeError as error:
-        return _prediction(request, text, None, error.reason, completion.log_prob, n_tokens)
-    return _prediction(request, text, grid, None, completion.log_prob, n_tokens)
-
-
-def _prediction(
-    request: Request, text: str, grid: np.ndarray | None, reason: str | None, log_prob: float, n_tokens: int
-) -> Prediction:
-    return Prediction(
-        request.task_id, request.query, request.view, request.augmentation, text, grid, reason, log_prob, n_tokens
-    )

@@ -21,7 +21,8 @@ from arc_kaggle.encoder import cell_symbols
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.errors import ConfigError, ModelError, PromptError
 from arc_kaggle.footprint import GIB, available_bytes, measure_speed, measure_tasks, project_memory, project_seconds
-from arc_kaggle.generate import GenerateConfig, make_requests, predict
+from arc_kaggle.generate import GenerateConfig, make_requests
+from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.model import LoadedModel, load_model, pick_device
 from arc_kaggle.presets import PRESETS
 from arc_kaggle.prompt import query_prompt
@@ -143,8 +144,8 @@ def check_stop(model: LoadedModel, tasks: Tasks, config: PreflightConfig) -> Che
     once = replace(config.generate, n_views=1)
     rng = np.random.default_rng(0)
     requests = [request for task in tasks for request in make_requests(task, encoder, fmt, tokenizer, once, rng)]
-    engine = HFEngine(model, once.tokens_per_batch)
-    predictions = predict(requests, engine, encoder, fmt, tokenizer, once, Deadline.never())
+    interpreter = Interpreter(HFEngine(model, once.tokens_per_batch), encoder, fmt, tokenizer)
+    predictions = predict(requests, interpreter, once, Deadline.never())
     reasons = Counter(prediction.reason or "read as grids" for prediction in predictions)
     n_ended = len(requests) - reasons["no_end"] - reasons["prompt_too_long"]
     n_least = math.ceil(config.min_ended * len(requests))

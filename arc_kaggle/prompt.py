@@ -120,8 +120,12 @@ def query_prompt(query: Query, encoder: GridEncoder, fmt: PromptFormat) -> Promp
 
 def with_answer(prompt: Prompt, answer: Grid, encoder: GridEncoder, fmt: PromptFormat) -> Prompt:
     """A query prompt and an answer to it, which is trained on (or scored) up to its stop token."""
-    text = encoder.encode(answer).removeprefix(fmt.given(encoder)) + fmt.answer_end
-    return Prompt((*prompt.spans, Span(text, True)))
+    return Prompt((*prompt.spans, Span(written_answer(answer, encoder, fmt), True)))
+
+
+def written_answer(answer: Grid, encoder: GridEncoder, fmt: PromptFormat) -> str:
+    """What a model writes to answer with a grid: without what the prompt gave, its end and stop token included."""
+    return encoder.encode(answer).removeprefix(fmt.given(encoder)) + fmt.answer_end
 
 
 def answer_text(completion: str, encoder: GridEncoder, fmt: PromptFormat) -> str:

@@ -1,4 +1,4 @@
-"""The method on one screen: tune on a task, answer it under many views, reverse the views. The vote is the caller's."""
+"""The method on one screen: tune on a task, answer its views, score the candidates. The vote is the caller's."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import Prediction
+from arc_kaggle.candidate import CandidateScore, Prediction
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.encoder import GridEncoder
 from arc_kaggle.engines.base import Engine
-from arc_kaggle.generate import make_requests, predict
+from arc_kaggle.generate import make_requests
+from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.prompt import Loss, PromptFormat
 from arc_kaggle.recipe import TuneReport
 from arc_kaggle.report import TaskRun
+from arc_kaggle.rescore import rescore
 from arc_kaggle.task import Task
 from arc_kaggle.tokens import Tokenizer
 
@@ -39,6 +41,20 @@ class Method:
     loss: Loss = "outputs_but_first"
     """What fine-tuning trains on where the recipe leaves it to the prompt."""
 
+    @property
+    def interpreter(self) -> Interpreter:
+        return Interpreter(self.engine, self.encoder, self.prompt_format, self.tokenizer)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What answering a task came to."""
+
+    reasons: Counter[str]
+    """How many predictions were `answered`, and how many had no grid, by reason."""
+    dropped_pairs: int
+    """Train pairs left out of the longest prompt."""
+
 
 Keep = Callable[[Prediction], None]
 
@@ -53,7 +69,12 @@ def solve_tasks(
     groups = [tuple(tasks)] if method.tuner is None else [(task,) for task in tasks]
     for group in groups:
         tuned = tune_task(group[0], method, config, deadline)
-        yield from answer_tasks(group, tuned, method, config, deadline, keep)
+        started = time.monotonic()
+        answered = answer_views(group, range(config.generate.n_views), method, config, deadline, keep)
+        seconds = (time.monotonic() - started) / len(group)
+        for task in group:
+            reasons, dropped = dict(answered[task.id].reasons), answered[task.id].dropped_pairs
+            yield TaskRun(task.id, tuned, seconds, reasons, dropped)
 
 
 def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadline) -> TuneReport:
@@ -73,30 +94,37 @@ def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadlin
     return replace(report, seconds=time.monotonic() - started)
 
 
-def answer_tasks(
-    tasks: Sequence[Task], tuned: TuneReport, method: Method, config: SolveConfig, deadline: Deadline, keep: Keep
-) -> Iterator[TaskRun]:
-    """Answer every view of every query in as few batches as memory allows."""
+def answer_views(
+    tasks: Sequence[Task], views: range, method: Method, config: SolveConfig, deadline: Deadline, keep: Keep
+) -> dict[str, Answered]:
+    """Answer every query of tasks under some of their views, in as few batches as memory allows.
+
+    Every prediction is handed to `keep` as it comes.
+    """
     encoder, fmt, tokenizer = method.encoder, method.prompt_format, method.tokenizer
-    started, reasons = time.monotonic(), {task.id: Counter[str]() for task in tasks}
     requests = [
         request
         for task in tasks
         for request in make_requests(
-            task, encoder, fmt, tokenizer, config.generate, task_rng(task, config.seed, "views")
+            task, encoder, fmt, tokenizer, config.generate, task_rng(task, config.seed, "views"), views
         )
     ]
+    answered = {task.id: Answered(Counter(), 0) for task in tasks}
+    for request in requests:
+        answered[request.task_id] = Answered(Counter(), request.dropped_pairs)
     until = deadline.earlier(config.generate.max_seconds * len(tasks))
-    left = Counter(request.task_id for request in requests)
-    dropped = {request.task_id: request.dropped_pairs for request in requests}
-    for prediction in predict(requests, method.engine, encoder, fmt, tokenizer, config.generate, until):
+    for prediction in predict(requests, method.interpreter, config.generate, until):
         keep(prediction)
-        task_id = prediction.task_id
-        reasons[task_id][prediction.reason or "answered"] += 1
-        left[task_id] -= 1
-        if not left[task_id]:
-            seconds = (time.monotonic() - started) / len(tasks)
-            yield TaskRun(task_id, tuned, seconds, dict(reasons[task_id]), dropped[task_id])
+        answered[prediction.task_id].reasons[prediction.reason or "answered"] += 1
+    return answered
+
+
+def score_task(
+    task: Task, predictions: Sequence[Prediction], method: Method, config: SolveConfig, deadline: Deadline
+) -> Iterator[CandidateScore]:
+    """How likely the views that were answered first make each candidate; nothing where that is not asked for."""
+    rng = task_rng(task, config.seed, "views")
+    return rescore(task, predictions, method.interpreter, config.generate, config.rescore, rng, deadline)
 
 
 def task_rng(task: Task, seed: int, purpose: str) -> np.random.Generator:

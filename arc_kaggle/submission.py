@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from arc_kaggle.candidate import Candidate, Prediction
+from arc_kaggle.candidate import Candidate, CandidateScore, Prediction
 from arc_kaggle.dataset import read_json
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.task import Query, Task
-from arc_kaggle.vote import rank_candidates
+from arc_kaggle.vote import Selection, rank_candidates
 
 Attempts = tuple[Grid, Grid]
 ATTEMPT_NAMES = ("attempt_1", "attempt_2")
@@ -29,10 +29,18 @@ def fallback_grids(query: Query) -> list[Grid]:
     return [query.input, np.full_like(query.input, commonest), as_grid([[0]]), as_grid([[1]])]
 
 
-def vote_task(task: Task, predictions: Sequence[Prediction]) -> list[Attempts]:
-    """The two attempts for every query of a task, by the vote over its predictions."""
-    by_query = {q.index: rank_candidates(p for p in predictions if p.query == q.index) for q in task.queries}
-    return [choose_attempts(query, by_query[query.index]) for query in task.queries]
+def vote_task(
+    task: Task, predictions: Sequence[Prediction], scores: Sequence[CandidateScore] = (), by: Selection = "votes"
+) -> list[Attempts]:
+    """The two attempts for every query of a task, by the evidence for its candidates."""
+    return [choose_attempts(query, _ranked(query, predictions, scores, by)) for query in task.queries]
+
+
+def _ranked(
+    query: Query, predictions: Sequence[Prediction], scores: Sequence[CandidateScore], by: Selection
+) -> list[Candidate]:
+    of_query = (p for p in predictions if p.query == query.index)
+    return rank_candidates(of_query, (s for s in scores if s.query == query.index), by)
 
 
 def choose_attempts(query: Query, ranked: Sequence[Candidate]) -> Attempts:

@@ -21,7 +21,8 @@ from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.fit import Drop, Fitted, fit_query, fit_training, similarity
 from arc_kaggle.fit_report import Length, TaskFit
-from arc_kaggle.generate import GenerateConfig, make_requests, predict
+from arc_kaggle.generate import GenerateConfig, make_requests
+from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.grid import Grid, as_grid, grid_lists
 from arc_kaggle.lengths import FitConfig, fit
 from arc_kaggle.model import box_tokenizer
@@ -142,7 +143,7 @@ def answers(config: GenerateConfig) -> list[Prediction]:
     task, rng = task_of(row(1, 1), row(2, 2), asked=row(3, 1)), np.random.default_rng(0)
     requests = list(make_requests(task, encoder, FORMAT, TOKENIZER, config, rng))
     engine = EchoEngine(TOKENIZER.id_of("I"), TOKENIZER.id_of("$"))
-    found = predict(requests, engine, encoder, FORMAT, TOKENIZER, config, Deadline(1e9, lambda: 0.0))
+    found = predict(requests, Interpreter(engine, encoder, FORMAT, TOKENIZER), config, Deadline(1e9, lambda: 0.0))
     return sorted(found, key=lambda prediction: prediction.view)
 
 

@@ -11,7 +11,8 @@ import torch
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.generate import GenerateConfig, make_requests, predict
+from arc_kaggle.generate import GenerateConfig, make_requests
+from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.grid import same_grid
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import summed_loss
@@ -63,7 +64,8 @@ class Validation:
             for request in make_requests(task, encoder, fmt, tokenizer, self.config, rng)
         ]
         solved: Counter[str] = Counter()
-        for found in predict(requests, HFEngine(model), encoder, fmt, tokenizer, self.config, Deadline.never()):
+        interpreter = Interpreter(HFEngine(model), encoder, fmt, tokenizer)
+        for found in predict(requests, interpreter, self.config, Deadline.never()):
             name, task = tasks[found.task_id]
             answer = task.test[0].output
             solved[name] += found.grid is not None and answer is not None and same_grid(found.grid, answer)

@@ -16,7 +16,7 @@ from arc_kaggle.budget import Deadline
 from arc_kaggle.engines import cache
 from arc_kaggle.engines.base import Completion, Search
 from arc_kaggle.engines.cache import SlotCache
-from arc_kaggle.engines.capacity import batches, max_width, slot_bytes
+from arc_kaggle.engines.capacity import COSTS, batches, max_width, slot_bytes
 from arc_kaggle.engines.forward import Forward
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.errors import EngineError
@@ -143,7 +143,7 @@ def test_slots_take_as_many_bytes_as_planned(model: LoadedModel, monkeypatch: py
     monkeypatch.setattr(cache.SlotLayer, "lazy_initialization", spy)
     for autocast in (None, torch.bfloat16):
         layers.clear()
-        generate(HFEngine(replace(model, autocast=autocast)), PROMPTS[:4], [5] * 4)
+        generate(HFEngine(replace(model, autocast=autocast), bucket=64), PROMPTS[:4], [5] * 4)
         n_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
         n_slots = 4 * (256 + 5 + 1)  # the longest prompt has 200 tokens
         assert n_bytes == n_slots * slot_bytes(model.network, autocast or torch.float32)
@@ -151,10 +151,13 @@ def test_slots_take_as_many_bytes_as_planned(model: LoadedModel, monkeypatch: py
 
 def test_a_large_vocabulary_makes_narrow_forwards() -> None:
     network: Any = lively_model(0).network
-    narrow, wide = max_width(network, n_rows=64), max_width(network, n_rows=1)
+    costs = COSTS["cuda"]
+    narrow, wide = max_width(network, 64, costs), max_width(network, 1, costs)
+    assert (narrow, wide) == (256, 16384)
     network.config.vocab_size = 151_936
-    assert max_width(network, n_rows=64) * 64 * 151_936 * 12 <= 2**30
-    assert 2 <= max_width(network, n_rows=64) < narrow < wide
+    assert 2 <= max_width(network, 64, costs) < narrow
+    assert max_width(network, 64, costs) * 64 * 151_936 * 12 <= 2**30
+    assert max_width(network, 10**6, costs) == 2
 
 
 def test_attention_that_takes_no_mask_over_slots_is_refused() -> None:

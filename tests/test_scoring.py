@@ -113,7 +113,7 @@ def test_trees_go_through_window_by_window(
         return feed(forward, spans, width)
 
     monkeypatch.setattr(Forward, "feed", spy)
-    monkeypatch.setattr("arc_kaggle.engines.hf.max_width", lambda network, n_rows: max_width)
+    monkeypatch.setattr("arc_kaggle.engines.hf.max_width", lambda *_: max_width)
     assert_close(score(HFEngine(model)), expected)
     assert len(widths) > 5
     assert max(widths) <= max_width

@@ -77,15 +77,12 @@ def search_slowly(model: LoadedModel, prompt: TokenIds, limit: int, max_nll: flo
             break
         ids = torch.tensor([[*prompt.tolist(), *prefix] for prefix in live])
         network: Any = model.network
-        logits = network(input_ids=ids, use_cache=False).logits[:, -1].double()  # (live, vocab)
+        log_probs = network(input_ids=ids, use_cache=False).logits[:, -1].double().log_softmax(dim=-1)  # (live, vocab)
         expected.nodes += len(live)
-        followers = {
-            (*prefix, token): nll - log_prob
-            for (prefix, nll), log_probs in zip(live.items(), logits.log_softmax(dim=-1).tolist(), strict=True)
-            for token, log_prob in enumerate(log_probs)
-        }
-        expected.nearest = min(expected.nearest, *(abs(nll - max_nll) for nll in followers.values()))
-        over = {prefix: nll for prefix, nll in followers.items() if nll < max_nll}
+        nlls = torch.tensor(list(live.values()))[:, None] - log_probs
+        expected.nearest = min(expected.nearest, float((nlls - max_nll).abs().min()))
+        prefixes = list(live)
+        over = {(*prefixes[i], token): float(nlls[i, token]) for i, token in (nlls < max_nll).nonzero().tolist()}
         expected.completions |= {prefix: nll for prefix, nll in over.items() if prefix[-1] == model.end_id}
         live = {prefix: nll for prefix, nll in over.items() if prefix[-1] != model.end_id}
     return expected
@@ -475,10 +472,11 @@ def test_the_likeliest_tokens_are_fed() -> None:
 
 def test_a_width_is_worth_its_cost() -> None:
     sure, doubtful = np.ones(60), np.cumprod(np.full(60, 0.5))
-    assert best_width([sure], 32) == 64
-    assert best_width([sure, doubtful], 8) < 64
-    assert best_width([doubtful], 1) == 2
-    assert best_width([doubtful], 10**6) >= 16  # where a forward costs much, tokens are cheap
+    assert best_width([sure], 32, 999) == 64
+    assert best_width([sure, doubtful], 8, 999) < 64
+    assert best_width([doubtful], 1, 999) == 2
+    assert best_width([doubtful], 10**6, 999) >= 16  # where a forward costs much, tokens are cheap
+    assert best_width([sure], 32, 50) == 48
 
 
 def test_drafts_that_were_wrong_are_trusted_less() -> None:

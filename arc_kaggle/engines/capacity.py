@@ -22,11 +22,13 @@ class Costs(NamedTuple):
 
     step: int
     """What a forward costs beside its tokens."""
-    prefill: int
-    """Most tokens of prompts in one forward: on a CPU those that stay in its cache."""
+    most: int
+    """Tokens that one forward should have at most: on a CPU those that stay in its cache."""
+    tree: int
+    """Tokens that a tree of candidates should have at most: all of it is looked at for each of them."""
 
 
-COSTS = {"cpu": Costs(32, 2048), "cuda": Costs(4096, 16384)}
+COSTS = {"cpu": Costs(64, 1024, 256), "cuda": Costs(4096, 16384, 2048)}
 """By type of device; measured for the box model on one core, a guess for GPUs. They change speed, never results."""
 
 
@@ -48,10 +50,10 @@ def n_slots_within(network: Any, dtype: torch.dtype, max_slots: int, max_bytes: 
     return max_slots if max_bytes == inf else min(max_slots, int(max_bytes // slot_bytes(network, dtype)))
 
 
-def max_width(network: Any, n_rows: int) -> int:
-    """Most tokens a row in one forward whose logits fit."""
+def max_width(network: Any, n_rows: int, costs: Costs) -> int:
+    """Tokens a row in one forward at most, two at least; the logits of them all must fit."""
     vocabulary = int(network.config.get_text_config().vocab_size)
-    return max(2, LOGIT_BYTES // (BYTES_PER_LOGIT * n_rows * vocabulary))
+    return max(2, min(costs.most, LOGIT_BYTES // (BYTES_PER_LOGIT * vocabulary)) // n_rows)
 
 
 def batches(prompts: Sequence[int], trees: Sequence[int], max_slots: int) -> Iterator[list[int]]:

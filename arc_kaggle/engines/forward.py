@@ -20,6 +20,8 @@ from arc_kaggle.tokens import TokenIds
 
 SLOT_STEP = 64
 """A forward looks at a multiple of so many slots: few shapes."""
+PIECE = 2**19
+"""Logits that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +70,7 @@ class Forward:
 
     @torch.inference_mode()
     def feed(self, spans: Sequence[Span], width: int) -> Tensor:
-        """Logits (tokens, vocab), in fp32 at least, after each token of the spans, which come row by row.
+        """Logits (tokens, vocab) after each token of the spans, which come row by row.
 
         Every row is given `width` tokens, those that it does not need being padding.
         """
@@ -91,8 +93,7 @@ class Forward:
         mask[padding, 0] = True  # attention to nothing may be NaN, and NaN in the cache would spread
         wanted = torch.from_numpy(~padding).to(self.model.device)
         with _head_at(self.model.network, wanted):
-            logits = self._run(np.arange(n_rows), ids, positions, slots, mask)  # (tokens, vocab)
-        return logits if logits.dtype == torch.float64 else logits.float()
+            return self._run(np.arange(n_rows), ids, positions, slots, mask)
 
     @torch.inference_mode()
     def _run(
@@ -134,3 +135,16 @@ def _head_at(network: Any, wanted: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def log_z(logits: Tensor) -> Tensor:
+    """What has to be taken from logits (tokens, vocab) to make them log-probabilities, (tokens,), in fp32 at least.
+
+    It is reckoned in pieces that stay in a CPU's cache: on a whole batch it would take three times as long.
+    """
+    pieces = torch.split(logits, max(1, PIECE // logits.shape[-1]))  # type: ignore[no-untyped-call]
+    return torch.cat([precise(piece).logsumexp(dim=-1) for piece in pieces])
+
+
+def precise(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

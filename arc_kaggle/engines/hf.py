@@ -45,7 +45,7 @@ class HFEngine:
 
     model: LoadedModel
     tokens_per_batch: int = 65536
-    bucket: int = 64
+    bucket: int = 16
     max_bytes: float = inf
 
     def generate(
@@ -88,15 +88,17 @@ class HFEngine:
         adapters: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Nlls]]:
         check_prompts(prompts)
-        rows = [
-            ScoredRow(i, prompt, build_tries(int(prompt[-1]), of_prompt, self._room(prompt)), np.zeros(len(of_prompt)))
-            for i, (prompt, of_prompt) in enumerate(zip(prompts, candidates, strict=True))
-        ]
+        most = costs_of(self.model.device).tree
+        rows = []
+        for i, (prompt, own) in enumerate(zip(prompts, candidates, strict=True)):
+            tries = build_tries(int(prompt[-1]), own, min(most, self._room(prompt)))
+            rows.append(ScoredRow(i, prompt, tries, np.zeros(len(own))))
         trees = [row.n_tokens for row in rows]
         for numbers in self._batches(rows, trees, adapters):
             batch = [rows[number] for number in numbers]
             forward = self._forward(batch, max(trees[number] for number in numbers), adapters)
-            scoring = Scoring(forward, batch, costs_of(self.model.device), max_width(self.model.network, len(batch)))
+            costs = costs_of(self.model.device)
+            scoring = Scoring(forward, batch, costs, max_width(self.model.network, len(batch), costs))
             for row in scoring.run(deadline, self.bucket):
                 yield row.position, row.nlls
 
@@ -117,8 +119,8 @@ class HFEngine:
             if len(batch) == 1:  # less than it might like, where that is more than there is; enough to go on with
                 tree = max(batch[0].limit, min(tree, self._room(batch[0].prompt)))
             forward = self._forward(batch, tree, adapters)
-            width = max_width(self.model.network, len(batch))
-            search = TreeSearch(forward, policy, batch, costs_of(self.model.device), width)
+            costs = costs_of(self.model.device)
+            search = TreeSearch(forward, policy, batch, costs, max_width(self.model.network, len(batch), costs))
             yield from search.run(deadline.earlier(max_seconds), self.bucket)
 
     def _batches(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arc_kaggle.engines.base import Decoding
+from arc_kaggle.engines.forward import log_z, precise
 from arc_kaggle.engines.tree import Feed, Row
 from arc_kaggle.tokens import TokenIds
 
@@ -80,7 +81,7 @@ class Greedy:
     takes_drafts: bool = True
 
     def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
-        best, log_probs = _best(logits, logits.logsumexp(dim=-1))
+        best, log_probs = _best(logits, log_z(logits))
         return Reading(best, log_probs, np.arange(len(best) + 1), best, log_probs)
 
     def prune(self, row: Row) -> None:
@@ -110,9 +111,9 @@ class Sampling:
         noise = torch.from_numpy(np.concatenate([self._noise(feed) for feed in feeds])).to(logits.device)
         ids = torch.searchsorted(shares, noise[:, None] * shares[:, -1:], right=True)  # (n, 1)
         ids = ids.clamp(max=logits.shape[-1] - 1)
-        log_z = logits.logsumexp(dim=-1)  # (n,)
-        log_probs = logits.gather(1, ids).squeeze(1) - log_z
-        return Reading(*_best(logits, log_z), np.arange(len(logits) + 1), _ints(ids.squeeze(1)), _floats(log_probs))
+        z = log_z(logits)  # (n,)
+        log_probs = precise(logits.gather(1, ids).squeeze(1)) - z
+        return Reading(*_best(logits, z), np.arange(len(logits) + 1), _ints(ids.squeeze(1)), _floats(log_probs))
 
     def _noise(self, feed: Feed) -> NDArray[np.float64]:
         key = feed.row.position, feed.branch.chain
@@ -138,11 +139,11 @@ class Threshold:
 
     def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
         floors = np.repeat([feed.branch.nll - self.max_nll for feed in feeds], [feed.n_tokens for feed in feeds])
-        log_z = logits.logsumexp(dim=-1)  # (n,)
-        least = torch.from_numpy(floors - SLACK).to(logits) + log_z
+        z = log_z(logits)  # (n,)
+        least = torch.from_numpy(floors - SLACK).to(z) + z
         tokens, ids = (logits > least[:, None]).nonzero(as_tuple=True)
         first = np.searchsorted(_ints(tokens), np.arange(len(logits) + 1))
-        return Reading(*_best(logits, log_z), first, _ints(ids), _floats(logits[tokens, ids] - log_z[tokens]))
+        return Reading(*_best(logits, z), first, _ints(ids), _floats(precise(logits[tokens, ids]) - z[tokens]))
 
     def prune(self, row: Row) -> None:
         """The likeliest first, should there not be time or room for all."""
@@ -161,11 +162,11 @@ class Beams:
 
     def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
         n_best = min(self.n_paths, logits.shape[-1])
-        log_z = logits.logsumexp(dim=-1)  # (n,)
+        z = log_z(logits)  # (n,)
         likeliest, ids = logits.topk(n_best, dim=-1)  # (n, n_best)
-        log_probs = likeliest - log_z[:, None]
+        log_probs = precise(likeliest) - z[:, None]
         first = np.arange(0, ids.numel() + 1, n_best)
-        return Reading(*_best(logits, log_z), first, _ints(ids.flatten()), _floats(log_probs.flatten()))
+        return Reading(*_best(logits, z), first, _ints(ids.flatten()), _floats(log_probs.flatten()))
 
     def prune(self, row: Row) -> None:
         """Once all were fed. What has ended holds its place, so that the rest stops when it falls behind."""
@@ -178,10 +179,10 @@ class Beams:
         row.open = [branch for branch in row.open if -branch.nll >= least]
 
 
-def _best(logits: Tensor, log_z: Tensor) -> tuple[TokenIds, NDArray[np.float64]]:
-    """The likeliest id of each row of (n, vocab) and its log-probability; `log_z` (n,) is what makes them one of 1."""
+def _best(logits: Tensor, z: Tensor) -> tuple[TokenIds, NDArray[np.float64]]:
+    """The likeliest id for each of logits (n, vocab), and its log-probability."""
     best = logits.max(dim=-1)
-    return _ints(best.indices), _floats(best.values - log_z)
+    return _ints(best.indices), _floats(precise(best.values) - z)
 
 
 def _ints(values: Tensor) -> NDArray[np.int64]:

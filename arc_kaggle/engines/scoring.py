@@ -13,7 +13,7 @@ from torch import Tensor
 from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.base import Nlls
 from arc_kaggle.engines.capacity import Costs
-from arc_kaggle.engines.forward import Forward, Span
+from arc_kaggle.engines.forward import Forward, Span, log_z, precise
 from arc_kaggle.engines.tree import best_width, fitting_width
 from arc_kaggle.tokens import TokenIds
 
@@ -112,7 +112,7 @@ class Scoring:
 
     def run(self, deadline: Deadline, bucket: int) -> Iterator[ScoredRow]:
         """Yield all rows at the end; what the deadline came before is NaN."""
-        self.forward.prefill([row.prompt for row in self.rows], bucket, self.costs.prefill, deadline)
+        self.forward.prefill([row.prompt for row in self.rows], bucket, self.costs.most, deadline)
         for number in range(max(len(row.tries) for row in self.rows)):
             self._score([row.tries[number] if number < len(row.tries) else None for row in self.rows], deadline)
         yield from self.rows
@@ -122,7 +122,7 @@ class Scoring:
         begin = 0
         while begin < sizes.max() and not deadline.passed:
             left = [np.ones(size) for size in np.maximum(sizes - begin, 0)]
-            end = begin + min(best_width(left, self.costs.step), self.max_width)
+            end = begin + best_width(left, self.costs.step, self.max_width)
             self._feed(tries, begin, end)
             begin = end
         for row, trie in zip(self.rows, tries, strict=True):
@@ -136,10 +136,10 @@ class Scoring:
         spans = [span for number, trie in enumerate(tries) if trie for span in self._spans(number, trie, begin, end)]
         n_tokens = np.bincount([span.row for span in spans], [len(span.ids) for span in spans], len(tries)).astype(int)
         logits = self.forward.feed(spans, fitting_width(n_tokens.max()))
-        log_z = logits.logsumexp(dim=-1)  # (tokens,)
+        z = log_z(logits)  # (tokens,)
         for row, trie, n_before in zip(self.rows, tries, np.cumsum(n_tokens) - n_tokens, strict=True):
             if trie:
-                read_off(row.nlls, trie.reads, logits, log_z, begin, end, int(n_before) - begin)
+                read_off(row.nlls, trie.reads, logits, z, begin, end, int(n_before) - begin)
 
     def _spans(self, number: int, trie: Trie, begin: int, end: int) -> Iterator[Span]:
         start = int(self.forward.memory.starts[number])
@@ -152,9 +152,9 @@ class Scoring:
                 yield Span(number, ids, start + np.arange(first, last), start + path)
 
 
-def read_off(nlls: Nlls, reads: Reads, logits: Tensor, log_z: Tensor, begin: int, end: int, shift: int) -> None:
+def read_off(nlls: Nlls, reads: Reads, logits: Tensor, z: Tensor, begin: int, end: int, shift: int) -> None:
     """Add what tokens from one offset to another say; the token at offset i has the logits i + `shift`."""
     here = (begin <= reads.at) & (reads.at < end)
     tokens, ids = (torch.from_numpy(each[here]).to(logits.device) for each in (reads.at + shift, reads.ids))
-    found = log_z[tokens] - logits[tokens, ids]  # (reads,)
+    found = z[tokens] - precise(logits[tokens, ids])  # (reads,)
     np.add.at(nlls, reads.owners[here], found.double().cpu().numpy())

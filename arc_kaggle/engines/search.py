@@ -44,7 +44,7 @@ class TreeSearch:
                 return
             if not filled:
                 prompts = [row.prompt if row.open else row.prompt[:1] for row in self.rows]
-                self.forward.prefill(prompts, bucket, self.costs.prefill, deadline)
+                self.forward.prefill(prompts, bucket, self.costs.most, deadline)
                 filled = True
             elif 2 * len(waiting) <= len(
                 self.rows

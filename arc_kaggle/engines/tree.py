@@ -151,7 +151,7 @@ def plan(rows: Sequence[Row], room: Sequence[int], step_tokens: int, max_width: 
     """The tokens that are likeliest to be needed, as many as are worth a forward; `room` is what each row can hold."""
     values = [[branch.values(row.guesses.trust) for branch in row.open] for row in rows]
     flat = [np.concatenate([*each, NO_VALUES]) for each in values]
-    width = min(best_width([np.sort(each)[::-1] for each in flat], step_tokens), max_width)
+    width = best_width([np.sort(each)[::-1] for each in flat], step_tokens, max_width)
     feeds = []
     for number, row in enumerate(rows):
         owner = np.repeat(np.arange(len(row.open)), [len(each) for each in values[number]])
@@ -163,8 +163,8 @@ def plan(rows: Sequence[Row], room: Sequence[int], step_tokens: int, max_width: 
     return feeds
 
 
-def best_width(values: Sequence[NDArray[np.float64]], step_tokens: int) -> int:
-    """Tokens a row that give most for their cost; `values` are those of each row's tokens, falling.
+def best_width(values: Sequence[NDArray[np.float64]], step_tokens: int, max_width: int) -> int:
+    """The one of WIDTHS that gives most for its cost; `values` are those of each row's tokens, falling.
 
     A forward costs as much as all of its tokens, padding among them, and `step_tokens` more.
     """
@@ -172,7 +172,8 @@ def best_width(values: Sequence[NDArray[np.float64]], step_tokens: int) -> int:
     for each in values:
         gains[: len(each)] += each[: len(gains)]
     gained = gains.cumsum()
-    return max(WIDTHS, key=lambda width: gained[width - 1] / (step_tokens + len(values) * width))
+    widths = [width for width in WIDTHS if width <= max_width]
+    return max(widths, key=lambda width: gained[width - 1] / (step_tokens + len(values) * width))
 
 
 def fitting_width(n_tokens: int) -> int:

@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any
 
 from arc_kaggle.augmentation import Augmentation
+from arc_kaggle.durable import value_of
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.grid import Grid, as_grid, grid_key, grid_lists
 
@@ -149,7 +150,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or torn
         where = f"{path.name}, line {number}"
         try:
-            prediction = Prediction.from_json(json.loads(line), where)
+            prediction = Prediction.from_json(value_of(line), where)
         except (ValueError, KeyError, TypeError, RecursionError, ArcKaggleError) as error:
             raise SubmissionError(f"{where}: {error!r}, expected a prediction as `solve` writes it") from error
         kept[prediction.key] = prediction

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import comb
+from typing import get_args
 
 import numpy as np
 
-from arc_kaggle.candidate import Prediction
+from arc_kaggle.candidate import CandidateScore, Prediction
 from arc_kaggle.errors import TaskError
 from arc_kaggle.grid import Grid, same_grid
 from arc_kaggle.submission import Attempts
 from arc_kaggle.task import Query, Task
-from arc_kaggle.vote import rank_candidates
+from arc_kaggle.vote import NEED_SCORES, Selection, rank_candidates
 
 PredictionsByTask = Mapping[str, Sequence[Prediction]]
+ScoresByTask = Mapping[str, Sequence[CandidateScore]]
 Measure = Callable[[Query, Sequence[Prediction]], float]
 
 
@@ -87,6 +89,34 @@ def answer_rank(query: Query, found: Sequence[Prediction]) -> int | None:
     """The place of the answer among the ranked candidates, from 1; None where no prediction is right."""
     ranked = rank_candidates(found)
     return next((i for i, c in enumerate(ranked, start=1) if same_grid(c.grid, _answer(query))), None)
+
+
+def selection_scores(
+    predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
+) -> dict[Selection, tuple[Score, Score]]:
+    """Queries whose answer is ranked first, and among the first two, by every way to select that the evidence allows.
+
+    Ways that need scores are left out where no candidate has any.
+    """
+    scored = any(scores.get(task.id) for task in tasks)
+    ways: list[Selection] = [way for way in get_args(Selection) if scored or way not in NEED_SCORES]
+    return {way: _first_and_second(way, predictions, scores, tasks) for way in ways}
+
+
+def _first_and_second(
+    way: Selection, predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
+) -> tuple[Score, Score]:
+    def place(query: Query) -> int:
+        of_query = [score for score in scores.get(query.task.id, ()) if score.query == query.index]
+        ranked = rank_candidates(predictions_of(query, predictions), of_query, way)[:2]
+        return next((i for i, c in enumerate(ranked, start=1) if same_grid(c.grid, _answer(query))), 3)
+
+    places = {(query.task.id, query.index): place(query) for task in tasks for query in task.queries}
+
+    def within(n: int) -> Score:
+        return _mean_over_queries(tasks, lambda query: float(places[query.task.id, query.index] <= n))
+
+    return within(1), within(2)
 
 
 def predictions_of(query: Query, predictions: PredictionsByTask) -> list[Prediction]:

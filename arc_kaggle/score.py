@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.candidate import read_prediction_folder
+from arc_kaggle.candidate import CandidateScore, read_prediction_folder
 from arc_kaggle.dataset import load_solutions_json, load_tasks
+from arc_kaggle.durable import read_lines
 from arc_kaggle.errors import SubmissionError, TaskError
-from arc_kaggle.metrics import kaggle_score
+from arc_kaggle.metrics import kaggle_score, selection_scores
 from arc_kaggle.report import scores_json
 from arc_kaggle.submission import read_submission, vote_task
 from arc_kaggle.task import Task, task_from_json, task_to_json
+from arc_kaggle.vote import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class ScoreConfig:
     """Which of them, as for `solve`."""
     solutions: Path | None = None
     """Kaggle's solutions file, where the tasks come without."""
+    select_by: Selection = "votes"
+    """How attempts are chosen anew among the candidates in a folder, as for `solve`."""
 
 
 def score(config: ScoreConfig) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             f"tasks {config.tasks}: {len(unknown)} have no solution, the first is {unknown[0]}; name --solutions"
         )
     if config.submission.is_dir():
-        return _score_predictions(config.submission, tasks)
+        return _score_predictions(config, tasks)
     attempts = read_submission(config.submission, tasks)
     return {"kaggle": asdict(kaggle_score(attempts, tasks)), "n_tasks": len(tasks)}
 
@@ -51,10 +55,31 @@ def with_solutions(tasks: Sequence[Task], path: Path | None) -> list[Task]:
     return [task_from_json(task.id, task_to_json(task), solutions.get(task.id, []), path.name) for task in tasks]
 
 
-def _score_predictions(folder: Path, tasks: Sequence[Task]) -> dict[str, Any]:
-    inner = folder / "predictions"
-    predictions = read_prediction_folder(inner if inner.is_dir() else folder)
+def _score_predictions(config: ScoreConfig, tasks: Sequence[Task]) -> dict[str, Any]:
+    folder = config.submission
+    inner = folder / "predictions" if (folder / "predictions").is_dir() else folder
+    predictions = read_prediction_folder(inner)
     if not predictions:
         raise SubmissionError(f"folder {folder}: found no predictions (*.jsonl), expected those that `solve` writes")
-    attempts = {task.id: vote_task(task, predictions.get(task.id, ())) for task in tasks}
-    return scores_json(attempts, predictions, tasks)
+    scores = {path.stem: _read_scores(path) for path in sorted((inner.parent / "scores").glob("*.jsonl"))}
+    attempts = {
+        task.id: vote_task(task, predictions.get(task.id, ()), scores.get(task.id, ()), config.select_by)
+        for task in tasks
+    }
+    selection = selection_scores(predictions, scores, tasks)
+    table = {way: {"top_1": asdict(first), "top_2": asdict(second)} for way, (first, second) in selection.items()}
+    return {**scores_json(attempts, predictions, tasks), "selection": table}
+
+
+def _read_scores(path: Path) -> list[CandidateScore]:
+    return [CandidateScore.from_json(value, f"{path.name}") for value in read_lines(path).values]
+
+
+def selection_lines(scores: dict[str, Any]) -> str:
+    """Per cent of test outputs whose answer is ranked first, and among the first two, by each way to select."""
+    if "selection" not in scores:
+        return ""
+    rows = [f"{'selected by':<16}{'top 1':>8}{'top 2':>9}"]
+    for way, share in scores["selection"].items():
+        rows.append(f"{way:<16}{100 * share['top_1']['mean']:>7.1f}%{100 * share['top_2']['mean']:>8.1f}%")
+    return "".join(f"{row}\n" for row in rows)

@@ -11,11 +11,12 @@ import pytest
 from processes import N_VIEWS, fake_config, read_report, score_by_hand, task_values
 from strategies import WriteJson, prediction
 
-from arc_kaggle.candidate import append_prediction
+from arc_kaggle.candidate import CandidateScore, append_prediction
 from arc_kaggle.cli import main
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.dispatch import solve
 from arc_kaggle.errors import SubmissionError, TaskError
+from arc_kaggle.grid import as_grid
 from arc_kaggle.score import ScoreConfig, score
 
 
@@ -51,11 +52,40 @@ def test_a_wrong_submission_scores_what_it_deserves(run: SolveConfig) -> None:
 
 def test_predictions_are_voted_on_anew(run: SolveConfig) -> None:
     scores = score(ScoreConfig(run.out, run.tasks))
-    assert scores == read_report(run.out)["scores"]
+    assert {name: value for name, value in scores.items() if name != "selection"} == read_report(run.out)["scores"]
     assert score(ScoreConfig(run.out / "predictions", run.tasks)) == scores
     for view in range(N_VIEWS, 3 * N_VIEWS):
         append_prediction(run.out / "predictions", prediction([[9]], view, task_id="t01"))
     assert score(ScoreConfig(run.out, run.tasks))["kaggle"]["mean"] == pytest.approx(8 / 11)
+
+
+def test_every_way_to_select_is_judged(run: SolveConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(score(ScoreConfig(run.out, run.tasks))["selection"]) == {"votes", "cells", "probability"}
+    often, sure = [[1, 1], [1, 1]], [[8]]
+    answer = next(iter(task_values(9)["t01"]["test"]))["output"]
+    assert answer not in (often, sure)
+    folder = run.out / "predictions"
+    (folder / "t01.jsonl").unlink()
+    for view, (grid, log_prob) in enumerate([(often, -3.0), (often, -3.0), (sure, -0.1), (answer, -0.5)]):
+        append_prediction(folder, prediction(grid, view, task_id="t01", log_prob=log_prob))
+    (run.out / "scores").mkdir(exist_ok=True)
+    with (run.out / "scores" / "t01.jsonl").open("w") as file:
+        for grid, nll in ((often, 3.0), (sure, 9.0), (answer, 1.0)):
+            file.write(json.dumps(CandidateScore("t01", 0, 0, as_grid(grid), nll).to_json()) + "\n")
+    selected = score(ScoreConfig(run.out, run.tasks, "t01"))["selection"]
+    shares = {way: (share["top_1"]["mean"], share["top_2"]["mean"]) for way, share in selected.items()}
+    assert shares == {
+        "votes": (0, 0),  # 2 views, then the likeliest of one view each
+        "cells": (0, 0),
+        "probability": (0, 1),
+        "poe": (1, 1),
+        "nvarc": (1, 1),
+        "probmul": (1, 1),
+    }
+    assert main(["score", "--submission", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
+    assert re.search(r"^probability +0\.0% +100\.0%$", capsys.readouterr().out, re.MULTILINE)
+    by = [score(ScoreConfig(run.out, run.tasks, "t01", select_by=way))["kaggle"]["mean"] for way in ("votes", "poe")]
+    assert by == [0, 1]
 
 
 def test_a_selection_is_judged_alone(run: SolveConfig) -> None:

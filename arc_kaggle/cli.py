@@ -84,10 +84,11 @@ def _solve_defaults(words: Words) -> SolveConfig:
 def _score(words: Words) -> None:
     """Judge a submission or predictions against solutions."""
     from arc_kaggle.report import score_lines
-    from arc_kaggle.score import ScoreConfig, score
+    from arc_kaggle.score import ScoreConfig, score, selection_lines
 
     scores = score(_parse(ScoreConfig, words, "score"))
     print(score_lines(scores))
+    print(selection_lines(scores), end="")
     print(f"{scores['n_tasks']} tasks")
 
 
@@ -142,6 +143,16 @@ def _preflight(words: Words) -> None:
     report.require()
 
 
+def _doctor(words: Words) -> None:
+    """Say whether a submission would run on this machine."""
+    from arc_kaggle.doctor import DoctorConfig, doctor
+
+    config = _parse(DoctorConfig, words, "doctor")
+    diagnosis = doctor(config)
+    print(diagnosis.json if config.json else diagnosis.text)
+    diagnosis.require()
+
+
 def _synth(words: Words) -> None:
     """Make up rules as training data, each pair verified."""
     from arc_kaggle.rulebook import SynthConfig, synth
@@ -157,6 +168,14 @@ def _train(words: Words) -> None:
     config = _parse(TrainConfig, words, "train")
     facts = train(config)
     print(f"{config.out}: {facts['tokens']} tokens, {facts['hours']} h, loss {facts['loss']:.3f}")
+
+
+def _bundle(words: Words) -> None:
+    """Build, verify and install wheels for a notebook without a network."""
+    from arc_kaggle.bundle.command import BundleCommand, run_bundle
+
+    command: Any = BundleCommand
+    run_bundle(_parse(command, words, "bundle"), say=partial(print, flush=True))
 
 
 def entry() -> None:
@@ -182,6 +201,8 @@ COMMANDS: dict[str, Callable[[Words], None]] = {
     "preflight": _preflight,
     "synth": _synth,
     "train": _train,
+    "bundle": _bundle,
+    "doctor": _doctor,
 }
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class SolveConfig:
     """What --tune is where it is not given: none, lora, box, arc24, poe, nvarc, or auto for what the model's card names
     (else lora)."""
     time_limit_minutes: float = 700.0
-    """Minutes from the start until everything is on disk (12 h less 20 min)."""
+    """Minutes from the start until everything is on disk (12 h less 20 min). In a notebook the start is that of its
+    kernel, or the Unix time in ARC_KAGGLE_STARTED; else that of this command."""
     precision: Precision = "auto"
     """Compute type of the model."""
     four_bit: bool = False
@@ -63,8 +64,30 @@ class SolveConfig:
     """Replace the results that an earlier run left in --out."""
     in_process: bool = False
     """Run the model in this process instead of a child; no crash protection (for tests)."""
-    max_tries: int = 2
-    """Times that a task is started in all when its worker dies; after that the fallback answers."""
+    max_tries: int = 4
+    """Times that stages of a task may be lost, with their worker or by lack of memory; each further try is gentler.
+    After that the task keeps what it has."""
+    grace_seconds: float = 60.0
+    """Seconds past a stage's own cap after which its worker counts as hung."""
+    workers: int = 0
+    """Worker processes, each with its own model; 0 is one for every GPU that can be seen, else one."""
+    ray_address: str = ""
+    """Address of a Ray cluster whose nodes the workers run on, or local for one on this machine; without Ray where
+    empty. Every node must have this package, and the model at the same path. Wants pip install 'arc_kaggle[ray]'."""
+    memory_gb: float | None = None
+    """Host memory that all workers together may hold, in GB; above it the largest is ended and its stage done again,
+    gentler. 90% of what the machine or its cgroup has where not given."""
+    scratch: Path | None = None
+    """Folder for adapters of tasks that are not through, and for compile caches; the system's temporary folder where
+    not given. A run finds its own again."""
+    scratch_gb: float = 20.0
+    """Most GB of adapters; those not used for longest go first, and are made again where they are wanted."""
+    plan: Path | None = None
+    """The plan.json of an earlier run, to do its stages again, in its order and whatever the clock says."""
+    quick_views: int = 2
+    """Views of the first answer of every task, before any fine-tuning."""
+    first_views: int = 8
+    """Views of a task's first answer after fine-tuning; more, up to --generate.n-views, where time is left for them."""
     select_by: Selection = "votes"
     """How the two attempts are chosen among the candidates; poe, nvarc and probmul need --rescore.n-views."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -87,6 +110,9 @@ class SolveConfig:
         counts = (
             ("generate.n_views", self.generate.n_views, 1),
             ("max_tries", self.max_tries, 1),
+            ("workers", self.workers, 0),
+            ("quick_views", self.quick_views, 1),
+            ("first_views", self.first_views, 1),
             ("seed", self.seed, 0),
         )
         for name, value, least in counts:
@@ -127,8 +153,8 @@ def config_from_json(cls: type[T], value: Mapping[str, Any], where: str = "confi
 def _field_from_json(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return config_from_json(typing.cast(Any, kind), value, where)
-    if kind is Path:
-        return Path(value)
+    if kind in (Path, Path | None):
+        return None if value is None else Path(value)
     return tuple(value) if isinstance(value, list) else value
 
 

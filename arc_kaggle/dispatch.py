@@ -2,175 +2,203 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from tqdm import tqdm
-
-from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import Prediction, read_predictions
-from arc_kaggle.child import LOG_NAME, ChildWorker, InProcessWorker, Worker, WorkerLost
-from arc_kaggle.config import SolveConfig, config_to_json
-from arc_kaggle.dataset import load_tasks, prompt_length
-from arc_kaggle.errors import ConfigError, WorkerError
-from arc_kaggle.report import TaskReport, TaskRun, score_lines, scores_json, table, task_report
-from arc_kaggle.submission import SubmissionFile, vote_task, write_atomically
+from arc_kaggle.budget import STARTED, Deadline, seconds_since_kernel_start
+from arc_kaggle.candidate import CandidateScore, Prediction
+from arc_kaggle.config import SolveConfig
+from arc_kaggle.dataset import load_tasks
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.journal import Journal
+from arc_kaggle.planning.jobs import Job, Outcome
+from arc_kaggle.planning.planner import Planner
+from arc_kaggle.pool import Pool, Slot
+from arc_kaggle.recipe import TuneReport
+from arc_kaggle.report import StageRun
+from arc_kaggle.result import SolveResult, result_of
+from arc_kaggle.run_folder import digest_of_run
+from arc_kaggle.run_plan import PLAN_FILE, agreement, is_last, make_plan, record_of
+from arc_kaggle.stages import is_tuned
+from arc_kaggle.submission import SubmissionFile, vote_task
 from arc_kaggle.task import Task, task_to_json
+from arc_kaggle.watch import Watch
+from arc_kaggle.workers.start import ceiling_of, count_workers, scratch_of, starter
+
+__all__ = ["SolveResult", "Supervisor", "solve"]
 
 CLOSING_SECONDS = 5.0
 """Seconds before the deadline at which workers are told to end; at half of it they are killed."""
-START_SECONDS = 300.0
-"""Most seconds for a worker to load its model."""
-GRACE_SECONDS = 60.0
-"""Seconds past a task's own caps after which its worker counts as hung."""
-
-
-@dataclass(frozen=True, slots=True)
-class SolveResult:
-    """The finished run: reports in the order of the tasks, scores where solutions are known, seconds in all."""
-
-    reports: tuple[TaskReport, ...]
-    scores: dict[str, Any]
-    seconds: float
-
-    @property
-    def text(self) -> str:
-        return f"{table(self.reports)}\n\n{score_lines(self.scores)}"
 
 
 def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> SolveResult:
     """Solve tasks as configured; submission.json in `config.out` is valid from the first second on.
 
-    `clock` gives the seconds that the deadline is read by. Raises ArcKaggleError subclasses for bad input.
+    What an earlier run of the same config left there is gone on with. `clock` gives the seconds that the deadline is
+    read by. Raises ArcKaggleError subclasses for bad input.
     """
-    started = clock()
-    deadline = Deadline(started + 60 * config.time_limit_minutes, clock)
-    tasks = load_tasks(config.tasks, config.select)
-    prepare_folder(config)
-    supervisor = Supervisor(config, tasks, deadline)
+    spent = seconds_since_kernel_start()
+    if spent >= 60 * config.time_limit_minutes:
+        raise ConfigError(
+            f"option time_limit_minutes: found {config.time_limit_minutes:g}, over before this call: the notebook's "
+            f"kernel started {spent / 60:.0f} minutes ago; raise the limit, or set {STARTED} to another Unix time"
+        )
+    deadline = Deadline(clock() + 60 * config.time_limit_minutes - spent, clock)
+    supervisor = Supervisor(config, load_tasks(config.tasks, config.select), deadline)
     try:
         supervisor.run()
     finally:
-        result = supervisor.finish(clock() - started)
+        result = supervisor.finish()
     return result
 
 
-def prepare_folder(config: SolveConfig) -> None:
-    """Make the output folder. Raises ConfigError where an earlier run left results and `overwrite` is not set."""
-    predictions = config.out / "predictions"
-    if predictions.exists() and not config.overwrite:
-        raise ConfigError(
-            f"folder {config.out}: found the results of an earlier run; take another --out, or --overwrite"
-        )
-    shutil.rmtree(predictions, ignore_errors=True)
-    try:
-        for name in ("report.json", LOG_NAME):
-            (config.out / name).unlink(missing_ok=True)
-        predictions.mkdir(parents=True)
-        write_atomically(config.out / "config.json", json.dumps(config_to_json(config), indent=1))
-    except OSError as error:
-        raise ConfigError(f"folder {config.out}: cannot be written to ({error.strerror})") from error
-
-
 class Supervisor:
-    """Sends tasks to a worker, shortest prompts first, and answers for whatever becomes of it."""
+    """Hands the jobs of a plan to workers, keeps what they find, and answers for whatever becomes of them."""
 
     def __init__(self, config: SolveConfig, tasks: Sequence[Task], deadline: Deadline) -> None:
         self.config, self.tasks, self.deadline = config, tasks, deadline
         self.by_id = {task.id: task for task in tasks}
-        self.submission = SubmissionFile(config.out / "submission.json", tasks)
-        self.predictions: dict[str, list[Prediction]] = {}
-        self.runs: dict[str, TaskRun] = {}
-        self.tries: Counter[str] = Counter()
-        self.failures: dict[str, str] = {}
-        ordered = sorted(tasks, key=lambda task: (prompt_length(task), task.id))
-        self.bar = tqdm(total=len(tasks), desc="solve", unit="task", disable=None)  # shown on terminals alone
-        together = config.tune.weights == "none" or config.engine == "fake"
-        self.waiting = deque([list(ordered)] if together else [[task] for task in ordered])
+        self.journal = Journal(config, tasks)
+        self.next: Job | None = None
+        """A job that waits for a worker to get ready."""
+        self.through = False
+        try:
+            self.submission = SubmissionFile(config.out / "submission.json", tasks)
+            self._begin()
+        except BaseException:
+            self.journal.close()
+            raise
+
+    def _begin(self) -> None:
+        """Take up what an earlier run left, and make ready what hands out the rest."""
+        config, at_s, clock = self.config, self.deadline.at_s, self.deadline.clock
+        stages, n_workers = self.journal.stages, count_workers(config)
+        self.watch = Watch(config.out, len(self.tasks), clock, max((s.at_seconds for s in stages), default=0.0))
+        self.plan = make_plan(config, self.tasks, n_workers, Deadline(at_s - CLOSING_SECONDS, clock))
+        self.plan.recall(record_of(stages))
+        self.scratch = scratch_of(config, digest_of_run(config))
+        until, start = Deadline(at_s - CLOSING_SECONDS / 2, clock), starter(config, self.scratch)
+        self.pool = Pool(n_workers, start, until, ceiling_of(config), config.max_tries)
+        self.tuned = {stage.job.task_id: stage.tune for stage in stages if stage.tune}
+        self.forget: dict[int, list[str]] = {slot.number: [] for slot in self.pool.slots}
+        self.watch.began(self.journal, n_workers)
+        self._vote([task for task in self.tasks if self.journal.predictions[task.id]])
 
     def run(self) -> None:
-        """Until every task is through, or the deadline. Raises WorkerError where a worker cannot be started."""
-        failed_starts = 0
-        while self.waiting and not self._closing:
-            worker: Worker = InProcessWorker(self.config) if self.config.in_process else ChildWorker(self.config)
-            try:
-                self._serve(worker)
-            except WorkerLost as lost:
-                failed_starts = 0 if lost.was_ready else failed_starts + 1
-                if failed_starts == self.config.max_tries and not self._closing:
-                    raise WorkerError(f"the worker could not start: {lost}") from lost
-            finally:
-                worker.kill()
+        """Until nothing is left that fits the time. Raises WorkerError where no worker can be started."""
+        while self._hand_out():
+            for slot, message in self.pool.poll():
+                self._take_in(slot, message)
+            self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
 
-    @property
-    def _closing(self) -> bool:
-        return self.deadline.seconds_left <= CLOSING_SECONDS
+    def _hand_out(self) -> bool:
+        """A job for every worker that has none; whether there is anything to wait for."""
+        if self.deadline.seconds_left <= CLOSING_SECONDS:
+            return bool(self.pool.busy) and not self.pool.deadline.passed
+        for slot in self.pool.idle:
+            job, self.next = self.next or self.plan.next_job(slot.number), None
+            if job:
+                self._send(slot, job)
+        if vacant := self.pool.vacant:
+            self.next = self.next or self.plan.next_job(vacant.number)
+            if self.next:
+                self.watch.event("start", worker=vacant.number)
+                self.pool.fill(vacant)
+        self.through = not (self.pool.busy or self.next)
+        return not self.through
 
-    def _serve(self, worker: Worker) -> None:
-        """Feed one worker as long as it lives. Raises WorkerLost."""
-        self._await(worker, "ready", START_SECONDS)
-        while self.waiting and not self._closing:
-            group = self.waiting.popleft()
-            self.tries.update(task.id for task in group)
-            try:
-                self._run_group(worker, group)
-            except WorkerLost as lost:
-                self._requeue([task for task in group if task.id not in self.runs], str(lost))
-                raise
+    def _send(self, slot: Slot, job: Job) -> None:
+        """Solutions stay here."""
+        predictions = self.journal.predictions_of(job.task_id) if job.stage == "score" else []
+        report = self.tuned.get(job.task_id)
+        order = {
+            "job": job.to_json(),
+            "task": task_to_json(self.by_id[job.task_id].without_solution()),
+            "tuned": report is not None and is_tuned(report),
+            "predictions": [prediction.to_json() for prediction in predictions],
+            "forget": self.forget[slot.number],
+            "seconds_left": self.deadline.seconds_left - CLOSING_SECONDS,
+        }
+        self.forget[slot.number] = []
+        self.watch.event("stage", worker=slot.number, **job.to_json())
+        self.pool.send(slot, job, order, job.max_seconds + self.config.grace_seconds)
 
-    def _run_group(self, worker: Worker, group: list[Task]) -> None:
-        visible = {task.id: task_to_json(task.without_solution()) for task in group}
-        worker.send({"tasks": visible, "seconds_left": self.deadline.seconds_left - CLOSING_SECONDS})
-        caps = self.config.tune.max_seconds + self.config.generate.max_seconds
-        self._await(worker, "job", caps * len(group) + GRACE_SECONDS)
+    def _take_in(self, slot: Slot, message: dict[str, Any]) -> None:
+        """What a worker says. Evidence is kept as it comes; what a lost job found is evidence, too."""
+        event = message["event"]
+        if event == "prediction":
+            self.journal.keep_prediction(Prediction.from_json(message["value"], "a worker"))
+        elif event == "score":
+            self.journal.keep_score(CandidateScore.from_json(message["value"], "a worker"))
+        elif event == "ready":
+            self.watch.event("ready", worker=slot.number, seconds=message["seconds"])
+        else:
+            self._end(slot, message)
 
-    def _requeue(self, tasks: list[Task], what: str) -> None:
-        """Tasks that a lost worker left behind: one by one, behind the others, `max_tries` times in all."""
-        self._vote(tasks)
-        for task in tasks:
-            self.failures[task.id] = what
-            if self.tries[task.id] < self.config.max_tries:
-                self.waiting.append([task])
+    def _end(self, slot: Slot, message: dict[str, Any]) -> None:
+        """A stage is through, or lost; or a worker that had nothing to do is gone."""
+        lost, job = message.get("reason", ""), message["job"]
+        if message["event"] == "lost":
+            self.watch.event("worker_lost", worker=slot.number, reason=lost)
+        if job is None:
+            self.plan.gone(slot.number)
+            return
+        run = self._stage_run(slot, job, lost, message)
+        self.journal.end_stage(run)
+        self.watch.stage(run)
+        if lost:
+            self.plan.lost(slot.number, job, run.outcome.seconds, lost)
+        else:
+            self.plan.done(slot.number, job, run.outcome)
+        if run.tune:
+            self.tuned[job.task_id] = run.tune
+        if not lost and is_last(job, self.config):
+            for task_ids in self.forget.values():
+                task_ids.append(job.task_id)
+        self._vote([self.by_id[job.task_id]])
 
-    def _await(self, worker: Worker, event: str, seconds: float) -> None:
-        """Take in messages until `event`. Raises WorkerLost for a worker that is gone or silent for too long."""
-        until = self.deadline.earlier(min(seconds, self.deadline.seconds_left - CLOSING_SECONDS / 2))
-        while (message := worker.receive(until))["event"] != event:
-            if message["event"] == "task":
-                run = TaskRun.from_json(message["run"])
-                self.runs[run.task_id] = run
-                self.failures.pop(run.task_id, None)
-                self._vote([self.by_id[run.task_id]])
-                self.bar.update()
-
-    def _vote(self, tasks: Sequence[Task]) -> None:
-        """Turn what is on disk for tasks into their attempts; one write for all of them."""
-        for task in tasks:
-            path = self.config.out / "predictions" / f"{task.id}.jsonl"
-            self.predictions[task.id] = read_predictions(path) if path.exists() else []
-        self.submission.update({task.id: vote_task(task, self.predictions[task.id]) for task in tasks})
-
-    def finish(self, seconds: float) -> SolveResult:
-        """Vote on what an interrupted worker left, write report.json and give the result; callable at any moment."""
-        self.bar.close()
-        self._vote([task for task in self.tasks if task.id not in self.runs])
-        attempts = self.submission.attempts
-        reports = tuple(
-            task_report(
-                task,
-                attempts[task.id],
-                self.predictions,
-                self.runs.get(task.id),
-                self.tries[task.id],
-                self.failures.get(task.id, ""),
-            )
-            for task in self.tasks
+    def _stage_run(self, slot: Slot, job: Job, lost: str, message: dict[str, Any]) -> StageRun:
+        views = job.stage in ("quick", "answer") and not lost
+        shares = agreement(self.by_id[job.task_id], self.journal.predictions_of(job.task_id)) if views else ()
+        return StageRun(
+            job,
+            slot.number,
+            self.watch.seconds,
+            Outcome(message["seconds"], *shares),
+            lost,
+            TuneReport(**message["tune"]) if "tune" in message else None,
+            message.get("dropped_pairs", 0),
+            message.get("peak_memory_mib", 0.0),
+            message.get("note", ""),
+            self.journal.n_lines(job.task_id, job.stage),
         )
-        result = SolveResult(reports, scores_json(attempts, self.predictions, self.tasks), seconds)
-        write_atomically(self.config.out / "report.json", json.dumps(asdict(result), indent=1))
+
+    def _vote(self, tasks: Iterable[Task]) -> None:
+        """Turn what is known of tasks into their attempts; one write for all of them."""
+        for task in tasks:
+            evidence = self.journal.predictions_of(task.id), self.journal.scores_of(task.id)
+            self.submission.attempts[task.id] = vote_task(task, *evidence, self.config.select_by)
+        try:
+            self.submission.write()
+        except OSError as error:  # what is there stays there, valid
+            self.journal.complain(error)
+
+    def finish(self) -> SolveResult:
+        """Vote on all that is there, write report.json and give the result; callable at any moment."""
+        self.watch.close()
+        unfinished = {slot.job.task_id: slot.job.stage for slot in self.pool.busy if slot.job}
+        for slot, message in self.pool.close():
+            self._take_in(slot, message)
+        self._vote(self.tasks)
+        ended = {each.task_id: each.ended for each in self.plan.summary()} if isinstance(self.plan, Planner) else {}
+        result = result_of(self.tasks, self.journal, self.submission.attempts, unfinished, ended, self.watch.seconds)
+        self.journal.finish(
+            self.submission.write, {"report.json": asdict(result), PLAN_FILE: record_of(self.journal.stages)}
+        )
+        self.watch.event("end", seconds=result.seconds, trouble=self.journal.trouble)
+        if self.through:
+            shutil.rmtree(self.scratch, ignore_errors=True)
         return result

@@ -51,5 +51,13 @@ class EngineError(ArcKaggleError):
     """A request that an engine cannot serve."""
 
 
+class MountError(ArcKaggleError):
+    """Something that a notebook needs is not attached to it, or more than one of it is."""
+
+
+class BundleError(ArcKaggleError):
+    """A wheel bundle that cannot be built, or does not hold what it should."""
+
+
 class WorkerError(ArcKaggleError):
     """A child process that could not be started or did not answer."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from arc_kaggle.coordinates import in_parts
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.recipe import LoraConfig
+from arc_kaggle.tuned import bits
 
 ADAPTABLE = (nn.Linear, nn.Embedding)
+
+WEIGHTS_FILE = "weights.safetensors"
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's max_lora_rank can be."""
@@ -32,6 +35,19 @@ class TunableWeights(Protocol):
 
     def reset(self, seed: int) -> None:
         """Bring the model back to exactly the base; `seed` draws the adapter's next beginning."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what was tuned into a folder that exists, bit for bit."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Bring the model to what was saved there; only for a folder that is known to fit."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Most bytes that `save` writes."""
         ...
 
 
@@ -83,6 +99,16 @@ class LoraAdapter:
     def save(self, folder: Path) -> None:
         """Write the adapter in peft's format: its factors alone, as vLLM loads them."""
         self.peft_model.save_pretrained(folder, save_embedding_layers=False)
+
+    def load(self, folder: Path) -> None:
+        import peft
+        from safetensors.torch import load_file
+
+        peft.set_peft_model_state_dict(self.peft_model, load_file(folder / "adapter_model.safetensors"))
+
+    @property
+    def n_bytes(self) -> int:
+        return _most_bytes(self.parameters)
 
 
 def _known(modules: Sequence[str], network: nn.Module) -> list[str]:
@@ -146,3 +172,32 @@ class AllWeights:
     def reset(self, seed: int) -> None:
         for name, tensor in self.network.state_dict().items():
             tensor.copy_(self.base[name])
+
+    def save(self, folder: Path) -> None:
+        """Write the tensors that are not bit for bit those of the base, as they are held."""
+        from safetensors.torch import save_file
+
+        changed = {name: t for name, t in self._tensors().items() if not torch.equal(bits(t), bits(self.base[name]))}
+        save_file({name: tensor.contiguous() for name, tensor in changed.items()}, folder / WEIGHTS_FILE)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        changed = load_file(folder / WEIGHTS_FILE)
+        for name, tensor in self._tensors().items():
+            tensor.copy_(changed.get(name, self.base[name]))
+
+    @property
+    def n_bytes(self) -> int:
+        return _most_bytes(self._tensors().values())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The state dict, tensors that share their memory once."""
+        found = {tensor.data_ptr(): (name, tensor) for name, tensor in reversed(self.network.state_dict().items())}
+        return dict(found.values())
+
+
+def _most_bytes(tensors: Iterable[Tensor]) -> int:
+    """Of a folder with these tensors: their names, configs and checksums as well."""
+    return sum(tensor.nbytes + 512 for tensor in tensors) + 2**15

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arc_kaggle.coordinates import Parts, parts_of
 from arc_kaggle.errors import TuneError
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.recipe import OptimConfig
@@ -54,9 +55,21 @@ def summed_loss(model: LoadedModel, ids: Tensor, labels: Tensor, positions: Tens
     """
     targets = F.pad(labels[:, 1:], (0, 1), value=NOT_TRAINED)  # (batch, time): what each token is followed by
     kept = targets != NOT_TRAINED
+    if parts := parts_of(model.network):
+        return _loss_in_parts(model, parts, ids, positions, kept, targets[kept]), int(kept.sum())
     with model.computing(), _head_at(model.network, kept):
         logits = model.network(input_ids=ids, position_ids=positions, use_cache=False).logits  # (labels, vocab)
     return F.cross_entropy(logits.float(), targets[kept], reduction="sum"), int(kept.sum())
+
+
+def _loss_in_parts(
+    model: LoadedModel, parts: Parts, ids: Tensor, positions: Tensor | None, kept: Tensor, targets: Tensor
+) -> Tensor:
+    """Summed NLL of a model whose embeddings are sums, without the table of all of them; in fp32 behind the layers."""
+    decoder: Any = model.network.get_decoder()
+    with model.computing():
+        output = decoder(inputs_embeds=parts.embed(ids), position_ids=positions, use_cache=False)
+    return parts.summed_loss(output.last_hidden_state[kept].float(), targets)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from arc_kaggle.fit import Drop
@@ -70,13 +70,32 @@ class TuneConfig:
     keep_background: float = 0.9
     """Chance that colour 0 stays itself in an example, 0..1."""
     bucket: int = 64
-    """Examples are padded to a multiple of this many tokens."""
+    """Lengths count in multiples of this many tokens when a step is filled by `tokens_per_step`."""
+    checkpointing: bool = False
+    """Keep of a step only what enters each layer, and compute the rest again: less memory for a third more time."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
 
     def examples_a_step(self, n_tokens: int) -> int:
         """Examples of a step in which the longest has `n_tokens` tokens, padding included."""
         return self.batch_size if self.tokens_per_step is None else max(1, self.tokens_per_step // n_tokens)
+
+
+LADDER = ("", "gradient checkpointing", "examples of half the length", "no fine-tuning")
+"""What each level of gentleness adds to the one before it."""
+
+
+def gentler(config: TuneConfig, level: int) -> TuneConfig:
+    """A config for a task that memory ran out on: 0 as configured, then down the ladder.
+
+    Half the length is half of a step's tokens, too; of 3 and more there is nothing left to train.
+    """
+    if level >= 3:
+        return replace(config, weights="none")
+    if level == 2:
+        a_step = config.tokens_per_step and config.tokens_per_step // 2
+        config = replace(config, max_tokens=config.max_tokens // 2, tokens_per_step=a_step)
+    return replace(config, checkpointing=True) if level >= 1 else config
 
 
 @dataclass(frozen=True, slots=True)

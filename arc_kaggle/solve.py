@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ from arc_kaggle.engines.base import Engine
 from arc_kaggle.generate import make_requests
 from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.prompt import Loss, PromptFormat
-from arc_kaggle.recipe import TuneReport
+from arc_kaggle.recipe import TuneConfig, TuneReport
 from arc_kaggle.report import TaskRun
 from arc_kaggle.rescore import rescore
 from arc_kaggle.task import Task
-from arc_kaggle.tokens import Tokenizer
+from arc_kaggle.tokens import Example, Tokenizer
 
 if TYPE_CHECKING:
     from arc_kaggle.tune import Tuner
@@ -77,20 +78,26 @@ def solve_tasks(
             yield TaskRun(task.id, tuned, seconds, reasons, dropped)
 
 
-def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadline) -> TuneReport:
-    """Fine-tune on the task's own train pairs; where that goes wrong the model is the untouched base."""
+def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadline, level: int = 0) -> TuneReport:
+    """Fine-tune on the task's own train pairs; where that goes wrong the model is the untouched base.
+
+    `level` is how gently to begin (`recipe.gentler`).
+    """
     if method.tuner is None:
         return TuneReport("base: no fine-tuning asked for")
     if len(task.train) < 2:
         method.tuner.reset()
         return TuneReport("base: one train pair, fine-tuning needs two")
-    from arc_kaggle.tune import tuning_examples  # brings torch, which a run without a tuner never needs
+    from arc_kaggle.tune import tune_within_memory, tuning_examples  # torch, which a run without a tuner never needs
 
     rng = task_rng(task, config.seed, "tune")
     encoder, fmt, tokenizer = method.encoder, method.prompt_format, method.tokenizer
-    examples = tuning_examples(task, encoder, fmt, tokenizer, config.tune, rng, method.loss)
-    started = time.monotonic()
-    report = method.tuner.tune(examples, int(rng.integers(2**31)), deadline)
+    seed, started = int(rng.integers(2**31)), time.monotonic()
+
+    def make_examples(tune: TuneConfig) -> Iterator[Example]:
+        return tuning_examples(task, encoder, fmt, tokenizer, tune, deepcopy(rng), method.loss)
+
+    report = tune_within_memory(method.tuner, make_examples, config.tune, seed, deadline, level)
     return replace(report, seconds=time.monotonic() - started)
 
 

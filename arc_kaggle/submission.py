@@ -8,25 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from arc_kaggle.candidate import Candidate, CandidateScore, Prediction
 from arc_kaggle.dataset import read_json
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
+from arc_kaggle.fallback import fallback_grids
 from arc_kaggle.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.task import Query, Task
 from arc_kaggle.vote import Selection, rank_candidates
 
 Attempts = tuple[Grid, Grid]
 ATTEMPT_NAMES = ("attempt_1", "attempt_2")
-
-
-def fallback_grids(query: Query) -> list[Grid]:
-    """Grids for a query without an answer, best first: its input as it is, the input with every cell its commonest
-    colour, single cells. Two of them always differ, whichever one grid is there already.
-    """
-    commonest = np.bincount(query.input.ravel()).argmax()
-    return [query.input, np.full_like(query.input, commonest), as_grid([[0]]), as_grid([[1]])]
 
 
 def vote_task(
@@ -46,7 +37,7 @@ def _ranked(
 def choose_attempts(query: Query, ranked: Sequence[Candidate]) -> Attempts:
     """The two best candidates; where there are fewer, fallback grids that differ from what is there already."""
     chosen: list[Grid] = [candidate.grid for candidate in ranked[:2]]
-    for grid in fallback_grids(query):
+    for grid in fallback_grids(query) if len(chosen) < 2 else ():
         if len(chosen) < 2 and not any(same_grid(grid, other) for other in chosen):
             chosen.append(grid)
     return chosen[0], chosen[1]

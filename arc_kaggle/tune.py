@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import count, islice
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import torch
 
+from arc_kaggle.attention import by_blocks
 from arc_kaggle.augmentation import sample_augmentation
 from arc_kaggle.budget import Deadline
 from arc_kaggle.encoder import GridEncoder
@@ -18,20 +25,47 @@ from arc_kaggle.lora import AllWeights, LoraAdapter, TunableWeights
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import Optimizer, collate, padded_length
 from arc_kaggle.prompt import Loss, PromptFormat, training_prompt
-from arc_kaggle.recipe import TuneConfig, TuneReport
+from arc_kaggle.recipe import LADDER, TuneConfig, TuneReport, gentler
 from arc_kaggle.task import Task
 from arc_kaggle.tokens import Example, Tokenizer, check_example, token_limit
+from arc_kaggle.tuned import check_tuned, describe_origin, save_tuned
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PADDED = 16
+"""Rows are padded to a multiple of this many tokens: few distinct shapes, for each of which a CPU compiles kernels."""
 
 
 class Tuner(Protocol):
     """Tunes a model on examples; knows token ids only."""
 
-    def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline) -> TuneReport:
-        """Start from the base, train on endless `examples`. Where it goes wrong, the model is the base again."""
+    def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
+        """Start from the base, train on endless `examples`. Where it goes wrong, the model is the base again.
+
+        `level` is how gently (`recipe.gentler`). Where memory runs out the outcome is OUT_OF_MEMORY.
+        """
         ...
 
     def reset(self) -> None:
         """Bring the model back to exactly the base."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what was tuned last, as a whole. Raises ModelError where the disk fails."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Bring the model to what was saved there, bit for bit.
+
+        Raises ModelError where that is damaged, or was tuned from another model or under other options; the model is
+        then what it was.
+        """
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Most bytes that `save` writes."""
         ...
 
 
@@ -87,42 +121,114 @@ def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[li
         batch.append(example)
 
 
+OUT_OF_MEMORY = "base: out of memory"
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch words it; it has no class for memory of the host."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def tune_within_memory(
+    tuner: Tuner,
+    make_examples: Callable[[TuneConfig], Iterator[Example]],
+    config: TuneConfig,
+    seed: int,
+    deadline: Deadline,
+    level: int = 0,
+) -> TuneReport:
+    """Tune at a level of gentleness, and where memory runs out from the beginning at the next; the outcome names it."""
+    until = deadline.earlier(config.max_seconds)
+    for each in range(level, len(LADDER) - 1):
+        report = tuner.tune(make_examples(gentler(config, each)), seed, until, each)
+        if report.outcome != OUT_OF_MEMORY:
+            return replace(report, outcome=report.outcome + "".join(f", {step}" for step in LADDER[1 : each + 1]))
+    tuner.reset()
+    return TuneReport(", ".join((OUT_OF_MEMORY, *LADDER[1:])))
+
+
+@contextmanager
+def _checkpointing(network: PreTrainedModel, config: TuneConfig) -> Iterator[None]:
+    if not (config.checkpointing and network.supports_gradient_checkpointing):
+        yield
+        return
+    network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        network.gradient_checkpointing_disable()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what a training step frees, up to half a GiB, for the next one.
+
+    It gives large blocks back to the kernel at once, which hands them out again page by page, each filled with zeros:
+    a tenth of a step. Elsewhere there is nothing to do.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        for option, n_bytes in ((-3, 2**26), (-1, 2**29)):  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
+            mallopt(option, n_bytes)
+
+
 class InProcessTuner:
     """Trains the model that the engine answers with, so that nothing is loaded or copied between tasks."""
 
     def __init__(self, model: LoadedModel, config: TuneConfig) -> None:
         self.model, self.config = model, config
+        self.origin = describe_origin(model.network, asdict(config))
+        keep_freed_memory()
         self.weights: TunableWeights = (
             LoraAdapter(model, config.lora) if config.weights == "lora" else AllWeights(model)
         )
 
-    def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline) -> TuneReport:
+    def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
         self.weights.reset(seed)
-        losses: list[float] = []
+        config, losses = gentler(self.config, level), list[float]()
         try:
-            self._train(examples, losses, deadline.earlier(self.config.max_seconds))
+            self._train(examples, losses, config, deadline.earlier(config.max_seconds))
             check_progress(losses)
+            cut = f" (cut off after {len(losses)} steps)" if len(losses) < config.steps else ""
+            return TuneReport(f"tuned{cut}", len(losses), losses[0], losses[-1])
         except TuneError as error:
-            self.reset()
-            return TuneReport(f"base: {error}", len(losses))
-        cut = f" (cut off after {len(losses)} steps)" if len(losses) < self.config.steps else ""
-        return TuneReport(f"tuned{cut}", len(losses), losses[0], losses[-1])
+            outcome = f"base: {error}"
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            outcome = OUT_OF_MEMORY
+        self.reset()  # here, where the error has gone, and with it all that its frames held
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return TuneReport(outcome, len(losses))
 
-    def _train(self, examples: Iterator[Example], losses: list[float], deadline: Deadline) -> None:
-        config, network = self.config, self.model.network
+    def _train(self, examples: Iterator[Example], losses: list[float], config: TuneConfig, deadline: Deadline) -> None:
+        network = self.model.network
         network.train()
         try:
-            with self.weights.training() as parameters:
+            with _checkpointing(network, config), by_blocks(network), self.weights.training() as parameters:
                 optimizer = Optimizer(self.model, parameters, config.optim, config.steps)
                 for batch in islice(step_batches(examples, config), config.steps):
                     if deadline.passed:
                         break
-                    losses.append(optimizer.step(*collate(batch, self.model.pad_id, config.bucket)))
+                    losses.append(optimizer.step(*collate(batch, self.model.pad_id, PADDED)))
         finally:
+            network.zero_grad()
             network.eval()
 
     def reset(self) -> None:
         self.weights.reset(seed=0)
+
+    def save(self, folder: Path) -> None:
+        save_tuned(folder, self.origin, self.weights.save)
+
+    def load(self, folder: Path) -> None:
+        check_tuned(folder, self.origin)
+        self.weights.load(folder)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.weights.n_bytes
 
 
 def check_progress(losses: list[float]) -> None:

@@ -1,33 +1,36 @@
-"""The worker: loads the model once, solves the tasks it is sent, keeps every prediction. Runs as a child process.
+"""The worker: loads the model once, does one stage of one task after another, tells what comes of it. A child process.
 
-Messages are JSON lines. In: `{"tasks": [...], "seconds_left": s}`, tasks without their solutions. Out: `ready`, a
-`task` for each that is through, `job` when all of them are, or `refused` with a message for the user.
+Messages are JSON lines. The first that comes in is `{"config": ..., "scratch": folder}`, each further one an order:
+
+    {"job": Job, "task": without its solutions, "tuned": whether its fine-tuning went well, "predictions": [...] for
+     `score`, "forget": [ids of tasks whose adapters are no longer wanted], "seconds_left": s}
+
+Out go `ready`, or `refused` with a message for the user; for each order `prediction` and `score` as they come, and
+`done` or `failed` at its end. A worker keeps nothing itself, so that it may be on another machine.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
 import resource
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import append_prediction
+from arc_kaggle.adapters import Adapters
 from arc_kaggle.config import SolveConfig, config_from_json
 from arc_kaggle.encoder import MinimalGridEncoder
 from arc_kaggle.errors import ArcKaggleError
-from arc_kaggle.solve import Method, solve_tasks
-from arc_kaggle.task import task_from_json
-
-Message = Mapping[str, Any]
+from arc_kaggle.solve import Method
+from arc_kaggle.stages import Message, Send, Stages
 
 
 def load_method(config: SolveConfig) -> Method:
@@ -54,25 +57,27 @@ def load_method(config: SolveConfig) -> Method:
     return Method(engine, tuner, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
 
 
-def serve(config: SolveConfig, jobs: Iterable[Message]) -> Iterator[Message]:
-    """Load the model, solve job after job until there are no more, and say how it goes."""
-    try:
-        started = time.monotonic()
-        method = load_method(config)
-        yield {"event": "ready", "seconds": time.monotonic() - started}
-        for job in jobs:
-            yield from _run_job(job, method, config)
-            yield {"event": "job"}
-    except ArcKaggleError as error:
-        yield {"event": "refused", "message": str(error)}
+class Server:
+    """Loads the model as the first message says, then takes orders; `send` gets every message that goes out."""
 
+    def __init__(self, first: Mapping[str, Any], send: Send) -> None:
+        started, self.send = time.monotonic(), send
+        config = config_from_json(SolveConfig, first["config"])
+        try:
+            method = load_method(config)
+        except ArcKaggleError as error:
+            send({"event": "refused", "message": str(error)})
+            return
+        adapters = Adapters(Path(first["scratch"]) / "adapters", config.scratch_gb * 1e9)
+        self.stages = Stages(method, config, adapters)
+        send({"event": "ready", "seconds": time.monotonic() - started})
 
-def _run_job(job: Message, method: Method, config: SolveConfig) -> Iterator[Message]:
-    tasks = [task_from_json(task_id, value) for task_id, value in job["tasks"].items()]
-    deadline = Deadline.after(job["seconds_left"])
-    keep = partial(append_prediction, config.out / "predictions")
-    for run in solve_tasks(tasks, method, config, deadline, keep):
-        yield {"event": "task", "run": asdict(replace(run, peak_memory_mib=_peak_memory_mib()))}
+    def do(self, order: Message) -> None:
+        self.stages.run(order, self._send)
+
+    def _send(self, message: Message) -> None:
+        ends = message["event"] in ("done", "failed")
+        self.send({**message, "peak_memory_mib": _peak_memory_mib()} if ends else message)
 
 
 def _peak_memory_mib() -> float:
@@ -80,17 +85,26 @@ def _peak_memory_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def main(out: Path) -> None:
+def main() -> None:
     """Talk to the supervisor over stdin and stdout; whatever else prints goes to stderr."""
+    die_with_parent()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    config = config_from_json(SolveConfig, json.loads((out / "config.json").read_text(encoding="utf-8")))
-    for message in serve(config, _jobs_from_stdin()):
-        print(json.dumps(message), file=channel, flush=True)
+    messages = _messages_from_stdin()
+    server = Server(next(messages), lambda message: print(json.dumps(message), file=channel, flush=True))
+    for order in messages:
+        server.do(order)
 
 
-def _jobs_from_stdin() -> Iterator[Message]:
-    """Jobs as they come. When the supervisor is gone stdin ends, and the process with it, whatever it was doing."""
+def die_with_parent() -> None:
+    """A worker that is stopped, or hangs, does not see its stdin end; on Linux the kernel ends it all the same."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+
+
+def _messages_from_stdin() -> Iterator[Message]:
+    """Messages as they come. When the supervisor is gone stdin ends, and the process with it, whatever it was doing."""
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -103,4 +117,4 @@ def _jobs_from_stdin() -> Iterator[Message]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -25,7 +25,7 @@ N_VIEWS = 4
 FOUR_VIEWS = GenerateConfig(n_views=N_VIEWS)
 
 SITE = """
-import fcntl, os, signal, sys, time
+import fcntl, os, resource, signal, sys, threading, time, types
 from pathlib import Path
 
 alive = Path(__file__).with_name(f"{{os.getpid()}}.pid").open("w")
@@ -35,23 +35,39 @@ once = Path(__file__).with_name("once")
 if "arc_kaggle.worker" in sys.orig_argv:
     {start}
 
-    import arc_kaggle.candidate
+    import arc_kaggle.stages
 
-    append = arc_kaggle.candidate.append_prediction
+    do = arc_kaggle.stages.Stages._do
 
-    def spoilt(folder, prediction):
-        {spoil}
-        append(folder, prediction)
+    def spoilt(self, order, send):
+        job = arc_kaggle.stages.Job.from_json(order["job"])
+        task_id, stage, level, n_events = job.task_id, job.stage, job.level, 0
 
-    arc_kaggle.candidate.append_prediction = spoilt
+        def strike(event, view=None):
+            nonlocal n_events
+            n_events += 1
+            prediction = types.SimpleNamespace(task_id=task_id, view=view)
+            {spoil}
+
+        def tell(message):
+            strike(message["event"], message["value"]["view"])
+            send(message)
+
+        strike("begin")
+        facts = do(self, order, tell)
+        strike("end")
+        return facts
+
+    arc_kaggle.stages.Stages._do = spoilt
 """
 """A sitecustomize module. As long as a process lives it holds the lock of its .pid file, which names its parent; a
-worker runs `start` as it begins and `spoil` before it keeps a prediction."""
+worker runs `start` as it begins and `spoil` at every event of a job: its `begin`, before each `prediction` and `score`
+is told, and its `end`. `prediction` has the task's id, and the view where there is one."""
 
 
 def task_values(n_tasks: int) -> dict[str, Any]:
     """Kaggle-format tasks t00, t01, ... in the order in which they are solved. The echo engine is right about those of
-    even number, and so is the fallback; t03, t07, ... have two test inputs, of which the second is echoed rightly.
+    even number, the fallback about none; t03, t07, ... have two test inputs, of which the second is echoed rightly.
     """
     values = {}
     for i in range(n_tasks):
@@ -73,7 +89,7 @@ def write_tasks(folder: Path, n_tasks: int) -> Path:
 
 def fake_config(folder: Path, n_tasks: int = 6, **options: Any) -> SolveConfig:
     """A run of the fake engine over `n_tasks` tasks, into `folder`/out."""
-    chosen = {"engine": "fake", "recipe": "none", "generate": FOUR_VIEWS, **options}
+    chosen = {"engine": "fake", "recipe": "none", "generate": FOUR_VIEWS, "scratch": folder / "scratch", **options}
     return SolveConfig(str(write_tasks(folder, n_tasks)), folder / "out", **chosen)
 
 
@@ -124,7 +140,8 @@ class Run:
         self.tasks_path, self.out, self.site = write_tasks(folder, n_tasks), folder / "out", folder / "site"
         self.tasks: tuple[Task, ...] = load_tasks(self.tasks_path)
         write_site(self.site, spoil, start)
-        words = ["--tasks", str(self.tasks_path), "--out", str(self.out), "--generate.n-views", str(N_VIEWS), *options]
+        words = ["--tasks", str(self.tasks_path), "--out", str(self.out), "--scratch", str(folder / "scratch")]
+        words += ["--generate.n-views", str(N_VIEWS), *options]
         path = os.pathsep.join([str(self.site), str(Path(__file__).parents[1])])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "arc_kaggle.cli", "solve", *words],
@@ -175,6 +192,14 @@ class Run:
         """The exit code."""
         self.output, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode
+
+
+def tiny_model(folder: Path) -> tuple[str, ...]:
+    """Options for a model with random weights that is tuned a little on every task."""
+    from arc_kaggle.model import new_model, save_model
+
+    save_model(new_model(64, 2, 0), folder, "box", {})
+    return ("--model", str(folder), "--tune.steps", "2", "--tune.batch-size", "2", "--precision", "fp32")
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from arc_kaggle.coordinates import SumOfParts, has_parts, in_parts, merge, split
+from arc_kaggle import optim
+from arc_kaggle.coordinates import SumOfParts, has_parts, in_parts, merge, parts_of, split
 from arc_kaggle.encoder import parse_encoder
 from arc_kaggle.grid import as_grid
 from arc_kaggle.model import SYMBOLS, LoadedModel, load_model, new_model, save_model
@@ -105,6 +106,71 @@ def test_a_colour_learnt_in_one_place_is_learnt_in_all(model: LoadedModel) -> No
     moved = embeddings_of(model) - before
     assert torch.allclose(moved[seen], torch.full((32,), -0.3), atol=1e-5)  # colour, row and column
     assert torch.allclose(moved[unseen], torch.full((32,), -0.1), atol=1e-5)  # colour alone
+
+
+def learnt(model: LoadedModel) -> nn.Module:
+    """Parts that are no longer those of a new model, and large enough to tell tokens apart."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model.network
+
+
+def test_parts_embed_every_token_as_the_table_does(model: LoadedModel) -> None:
+    assert parts_of(model.network) is None
+    with in_parts(model):
+        parts = parts_of(learnt(model))
+        assert parts is not None and parts.table.shape == (5 + 1 + 10 + 30 + 30 + 1, 32)
+        assert torch.equal(parts.embed(torch.arange(9035)[None])[0], embeddings_of(model))
+    assert parts_of(model.network) is None
+
+
+def test_the_loss_of_every_token_in_parts_is_that_of_the_table(model: LoadedModel) -> None:
+    with in_parts(model):
+        parts = parts_of(learnt(model))
+        assert parts is not None
+        hidden = torch.randn(9035, 32)
+        exact = -(hidden.double() @ embeddings_of(model).double().T).log_softmax(dim=-1).diagonal()
+        for targets in (slice(0, 5), slice(5, 35), slice(35, 9035), slice(7000, 7001)):
+            found = parts.summed_loss(hidden[targets], torch.arange(9035)[targets])
+            assert found.item() == pytest.approx(exact[targets].sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_step_in_parts_is_the_step_with_the_table(
+    model: LoadedModel, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradient of every weight, with tokens of all kinds."""
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(np.concatenate([rng.integers(35, size=60), rng.integers(9035, size=140)])).view(2, 100)
+    labels = torch.where(torch.from_numpy(rng.random((2, 100)) < 0.5), ids, -100)
+    positions = torch.arange(100).remainder(50).repeat(2, 1) if packed else None
+    with in_parts(model):
+        parameters = [p for p in learnt(model).parameters() if len(p)]
+        found = []
+        for way in (parts_of, lambda _: None):
+            monkeypatch.setattr(optim, "parts_of", way)
+            loss, n_labels = optim.summed_loss(model, ids, labels, positions)
+            assert n_labels == (labels[:, 1:] >= 0).sum()
+            found.append((loss.detach(), *torch.autograd.grad(loss, parameters)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+def test_a_step_in_parts_never_makes_the_table(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, own, made = torch.arange(40, 60)[None], SumOfParts.forward, []
+
+    def forward(self: SumOfParts, *parts: Tensor) -> Tensor:
+        made.append(len(parts))
+        return own(self, *parts)
+
+    with in_parts(model):
+        monkeypatch.setattr(SumOfParts, "forward", forward)
+        optim.completion_loss(model, ids, ids).backward()  # type: ignore[no-untyped-call]
+        assert made == []
+        embeddings_of(model)
+        assert made == [5]
 
 
 def test_a_model_saved_in_parts_is_stock(model: LoadedModel, tmp_path: Path) -> None:

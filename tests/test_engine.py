@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from models import TickingClock, assert_same, generate, lively_model
+from vllm_engines import vllm_engine
 
 from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.base import Completion, Decoding, Drafts, Engine, Found, Nlls, Search
@@ -54,17 +56,26 @@ def hf(tokens_per_batch: int = 65536, bucket: int = 64) -> Candidate:
     return Candidate(HFEngine(model, tokens_per_batch, bucket), model.end_id, len(model.tokenizer))
 
 
+def vllm() -> Candidate:
+    model = lively_model(0)
+    return Candidate(vllm_engine(model), model.end_id, len(model.tokenizer))
+
+
 ENGINES: dict[str, Callable[[], Candidate]] = {
     "fake": fake,
     "hf": hf,
     "hf, small batches": lambda: hf(tokens_per_batch=300, bucket=1),
+    **({"vllm": vllm} if find_spec("vllm") else {}),  # in an environment of its own: make test-backends
 }
 """Every engine there is; a new one joins here."""
 
 
 @pytest.fixture(params=ENGINES, scope="module")
-def candidate(request: pytest.FixtureRequest) -> Candidate:
-    return ENGINES[request.param]()
+def candidate(request: pytest.FixtureRequest) -> Iterator[Candidate]:
+    made = ENGINES[request.param]()
+    yield made
+    if request.param == "vllm":
+        made.engine.close()  # type: ignore[attr-defined]
 
 
 def completions(candidate: Candidate, deadline: Deadline | None = None) -> list[Completion]:

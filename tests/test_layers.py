@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "arc_kaggle"
 
 FLOW = """
-    errors budget
+    errors budget durable memory
     grid task dataset augmentation leak encoder prompt presets tokens tokenizer_file symbols fit card recipe
     rules rules.base rules.scene rules.things rules.symmetry rules.tiling rules.moving rules.patterns rules.cropping
     rules.colours rules.choosing rules.selecting rules.legends rules.lines rules.framing rules.stamps rules.filling
@@ -23,16 +23,27 @@ FLOW = """
     verifiers.filling verifiers.painting verifiers.counting verifiers.panels verifiers.catalogue synth
     training training.config training.remake training.mixture training.examples training.packing training.clock
     training.log
-    candidate vote submission metrics report fit_report show
+    planning planning.jobs planning.costs planning.gain planning.backlog planning.options planning.queue
+    planning.waiting planning.record planning.planner
+    candidate vote fallback submission metrics report fit_report show
     evaluation evaluation.paired evaluation.columns evaluation.comparison evaluation.curves evaluation.report
-    engines engines.base engines.drafts engines.tree engines.fake four_bit model coordinates vocabulary
-    team optim training.average training.checkpoint lora
-    engines.capacity engines.cache engines.forward engines.policy engines.search engines.scoring engines.hf tune
-    generate
+    engines engines.base engines.drafts engines.tree engines.fake
+    engines.vllm_asks engines.vllm_jobs engines.vllm_process engines.vllm_call
+    four_bit model coordinates vocabulary
+    team attention optim training.average training.checkpoint tuned lora
+    engines.capacity engines.cache engines.forward engines.policy engines.search engines.scoring engines.hf
+    engines.vllm_forcing engines.vllm_model engines.vllm_adapters engines.vllm tune
+    generate infer rescore
     training.validation
-    config solve worker child dispatch
+    config solve adapters stages worker
+    engines.vllm_child workers workers.base workers.inprocess workers.child workers.remote workers.start
+    run_folder journal run_plan pool watch result dispatch
     score combine evaluation.model_folders evaluation.merge evaluation.parts evaluate gallery sheet rulebook
     lengths footprint rivals preflight training.trainee training.loop train
+    bundle bundle.installer bundle.profile bundle.tools bundle.lock bundle.manifest bundle.verify bundle.build
+    bundle.weights bundle.command
+    kaggle.mounts kaggle.machines kaggle.process kaggle.rehearsal kaggle.pictures kaggle.notebook kaggle
+    kaggle.findings kaggle.probe kaggle.probes kaggle.checks doctor
     arc_kaggle cli
 """
 """Every module; `arc_kaggle` is the package itself, with its public names. A new one takes its place here first."""
@@ -44,10 +55,12 @@ WITH_TORCH = {
     "coordinates",
     "vocabulary",
     "team",
+    "attention",
     "optim",
     "training.average",
     "training.checkpoint",
     "training.validation",
+    "tuned",
     "lora",
     "engines.capacity",
     "engines.cache",
@@ -56,6 +69,10 @@ WITH_TORCH = {
     "engines.search",
     "engines.scoring",
     "engines.hf",
+    "engines.vllm_forcing",
+    "engines.vllm_model",
+    "engines.vllm_adapters",
+    "engines.vllm",
     "tune",
     "footprint",
     "rivals",
@@ -66,10 +83,8 @@ WITH_TORCH = {
 }
 """The modules whose import brings torch. All others do without, the supervisor's side among them."""
 
-PACKAGES = {
-    "arc_kaggle",
-    *(f"arc_kaggle.{name}" for name in ("engines", "rules", "verifiers", "evaluation", "training")),
-}
+FOLDERS = ("engines", "rules", "verifiers", "evaluation", "training", "kaggle", "planning", "bundle", "workers")
+PACKAGES = {"arc_kaggle", *(f"arc_kaggle.{name}" for name in FOLDERS)}
 
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "bitsandbytes", "vllm", "unsloth"}
 

@@ -24,8 +24,9 @@ ANSWER = {"attempt_1": [[1]], "attempt_2": [[2]]}
 
 
 def query_of(grid: Any) -> Query:
-    pair = {"input": [[1]], "output": [[1]]}
-    return next(task_from_json("a", {"train": [pair], "test": [{"input": grid_lists(grid)}]}).queries)
+    """Of a task whose train pairs have nothing in common that a fallback could use."""
+    train = [{"input": [[1]], "output": [[2, 3]]}, {"input": [[1]], "output": [[4], [5]]}]
+    return next(task_from_json("a", {"train": train, "test": [{"input": grid_lists(grid)}]}).queries)
 
 
 @given(grids(3, 2), st.lists(grids(2, 2), max_size=3))

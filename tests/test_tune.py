@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,19 @@ from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.errors import TuneError
 from arc_kaggle.grid import as_grid
 from arc_kaggle.model import LoadedModel, new_model
-from arc_kaggle.recipe import LoraConfig, OptimConfig, TuneConfig
+from arc_kaggle.recipe import LoraConfig, OptimConfig, TuneConfig, gentler
 from arc_kaggle.solve import Method, tune_task
 from arc_kaggle.task import Pair, Task
 from arc_kaggle.tokens import Example
-from arc_kaggle.tune import InProcessTuner, check_progress, fit_example, tuning_examples
+from arc_kaggle.tune import (
+    OUT_OF_MEMORY,
+    InProcessTuner,
+    check_progress,
+    fit_example,
+    is_out_of_memory,
+    tune_within_memory,
+    tuning_examples,
+)
 
 ENCODER = MinimalGridEncoder()
 STEADY = OptimConfig(learning_rate=3e-3, schedule="constant_with_warmup", warmup_fraction=0)
@@ -210,6 +220,143 @@ def test_a_task_with_one_train_pair_is_answered_by_the_base(config: TuneConfig) 
 def test_without_a_tuner_the_base_answers() -> None:
     model = new_model(64, 2, 0)
     assert solved(model, None, copy_task(), ALL).outcome == "base: no fine-tuning asked for"
+
+
+HOST = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."
+FULL = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), RuntimeError(HOST), MemoryError()]
+
+
+def run_out(
+    monkeypatch: pytest.MonkeyPatch, model: LoadedModel, error: BaseException, most: int, step: int = 0
+) -> None:
+    """From `step` on memory runs out in the middle of a step of over `most` tokens; checkpointing counts for half."""
+    own, losses = optim.summed_loss, count()
+
+    def limited(*batch: Any) -> Any:
+        loss = own(*batch)
+        n_tokens = batch[1].numel() // (1 + checkpoints(model))
+        if next(losses) >= step and n_tokens > most:
+            loss[0].backward()
+            raise error
+        return loss
+
+    monkeypatch.setattr(optim, "summed_loss", limited)
+
+
+def checkpoints(model: LoadedModel) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.network.modules())
+
+
+@CONFIGS
+@pytest.mark.parametrize("error", FULL, ids=["gpu", "host", "python"])
+@pytest.mark.parametrize("step", [0, 5])
+def test_where_memory_runs_out_the_base_answers(
+    config: TuneConfig, error: BaseException, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model(64, 2, 0)
+    with monkeypatch.context() as patch:
+        run_out(patch, model, error, most=0, step=step)
+        assert tune(model, config).outcome == OUT_OF_MEMORY
+    assert_base(model)
+
+
+def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = new_model(64, 2, 0)
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    assert not is_out_of_memory(error)
+    run_out(monkeypatch, model, error, most=0)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        tune(model, ALL)
+
+
+def test_each_level_is_gentler_than_the_one_before() -> None:
+    config = TuneConfig(max_tokens=1000, tokens_per_step=600)
+    assert gentler(config, 0) == config
+    assert gentler(config, 1) == replace(config, checkpointing=True)
+    assert gentler(config, 2) == replace(config, checkpointing=True, max_tokens=500, tokens_per_step=300)
+    assert gentler(replace(config, tokens_per_step=None), 2).tokens_per_step is None
+    assert {gentler(config, level).weights for level in (3, 4, 9)} == {"none"}
+
+
+LEVELS = {
+    1000: "tuned",
+    100: "tuned, gradient checkpointing",
+    50: "tuned, gradient checkpointing, examples of half the length",
+    10: "base: out of memory, gradient checkpointing, examples of half the length, no fine-tuning",
+}
+
+
+@CONFIGS
+@pytest.mark.parametrize("most", LEVELS)
+def test_where_memory_runs_out_a_task_is_tuned_more_gently(
+    config: TuneConfig, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 pairs are 66 tokens, 80 with padding, two examples a step; half of 66 is two pairs. The next task is not."""
+    model, config = new_model(64, 2, 0), replace(config, max_tokens=70)
+    tuner = InProcessTuner(model, config)
+
+    def ladder(task: Task, level: int = 0) -> Any:
+        def examples(each: TuneConfig) -> Iterator[Example]:
+            return examples_of(task, model, each)
+
+        return tune_within_memory(tuner, examples, config, 0, Deadline.never(), level)
+
+    with monkeypatch.context() as patch:
+        run_out(patch, model, FULL[1], most, step=3)
+        report = ladder(copy_task(5))
+        level = list(LEVELS).index(most)
+        assert report.outcome == LEVELS[most] and report.steps == (0 if level == 3 else config.steps)
+    found = logits_of(model.network)
+    assert ladder(copy_task(5), level) == report
+    assert torch.equal(logits_of(model.network), found)
+    assert ladder(copy_task(5)).outcome == "tuned"
+    tuner.reset()
+    assert_base(model)
+
+
+@CONFIGS
+def test_checkpointing_changes_nothing_but_memory(config: TuneConfig) -> None:
+    models = [new_model(64, 2, 0) for _ in range(2)]
+    saved = [0, 0]
+    for i, model in enumerate(models):
+
+        def keep(tensor: Tensor, i: int = i) -> Tensor:
+            saved[i] += 1
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            assert tune(model, replace(config, checkpointing=i == 1)).outcome == "tuned"
+    assert torch.equal(logits_of(models[0].network), logits_of(models[1].network))
+    assert saved[1] < 0.8 * saved[0]
+    assert not checkpoints(models[1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have their own rules")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    """48 MiB again and again; glibc by itself gives back everything over 32."""
+    InProcessTuner(new_model(64, 2, 0), ALL)
+    faults = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(12 * 2**20)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert max(faults[1:]) < 1000
+
+
+@pytest.mark.parametrize("bucket", [1, 64])
+def test_padding_is_as_fine_as_before_whatever_lengths_count_as(bucket: int) -> None:
+    """A step's examples are counted by the bucket, and then padded less."""
+    model, shapes = new_model(64, 2, 0), set()
+    config = replace(ALL, tokens_per_step=256, bucket=bucket)
+    own = model.network.forward
+
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        shapes.add(tuple(kwargs["input_ids"].shape))
+        return own(*args, **kwargs)
+
+    model.network.forward = seen  # type: ignore[method-assign]
+    assert tune(model, config).outcome == "tuned"
+    assert shapes == {(256 // 64 if bucket == 64 else 256 // 40, 48)}  # of 40 tokens each
 
 
 def lengths(task: Task, model: LoadedModel, max_tokens: int) -> tuple[int, int]:

@@ -142,7 +142,7 @@ def log_z(logits: Tensor) -> Tensor:
 
     It is reckoned in pieces that stay in a CPU's cache: on a whole batch it would take three times as long.
     """
-    pieces = torch.split(logits, max(1, PIECE // logits.shape[-1]))  # type: ignore[no-untyped-call]
+    pieces = torch.split(logits, max(1, PIECE // logits.shape[-1]))
     return torch.cat([precise(piece).logsumexp(dim=-1) for piece in pieces])
 
 

@@ -1,0 +1,99 @@
+"""Causal attention for training on a CPU: blocks of queries, each against the keys that it sees, by matrix products.
+
+At the lengths of one task torch's own kernel takes most of a step there, its backward pass above all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BLOCK = 192
+"""Queries of a block. What a smaller one saves behind the causal mask it loses in smaller products."""
+LONGEST = 2048
+"""Tokens of a row. Weights are kept for the backward pass, half a square of the length for every head."""
+NAME = "arc_kaggle_blocks"
+
+
+class BlockAttention(torch.autograd.Function):
+    """Scores and softmax in fp32, all other products in the precision of the values."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Queries, keys and values (heads, time, size), each head of each row by itself; so is what is returned."""
+        exact, keys = query.float() * scale, key.float().transpose(1, 2)
+        weights, outputs = [], []
+        for begin, end in _blocks(query.shape[1]):
+            scores = exact[:, begin:end] @ keys[:, :, :end]  # (heads, block, keys)
+            scores[:, :, begin:].masked_fill_(_later(end - begin), -torch.inf)
+            weights.append(scores.softmax(dim=-1).to(value.dtype))
+            outputs.append(weights[-1] @ value[:, :end])
+        ctx.save_for_backward(*((each * scale).to(value.dtype) for each in (query, key)), value, *weights)
+        ctx.dtype = query.dtype
+        return torch.cat(outputs, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, *weights = ctx.saved_tensors
+        (of_output,) = gradients
+        of_query = torch.empty_like(query)
+        of_key, of_value = (torch.zeros_like(each, dtype=torch.float32) for each in (key, value))
+        for (begin, end), weight in zip(_blocks(query.shape[1]), weights, strict=True):
+            of_weight = of_output[:, begin:end] @ value[:, :end].transpose(1, 2)
+            of_scores = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
+            of_value[:, :end] += weight.transpose(1, 2) @ of_output[:, begin:end]
+            of_key[:, :end] += of_scores.transpose(1, 2) @ query[:, begin:end]
+            torch.bmm(of_scores, key[:, :end], out=of_query[:, begin:end])
+        return of_query.to(ctx.dtype), of_key.to(ctx.dtype), of_value.to(value.dtype), None
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int]]:
+    for begin in range(0, length, BLOCK):
+        yield begin, min(length, begin + BLOCK)
+
+
+def _later(n: int) -> Tensor:
+    """Which keys (n, n) come after a query."""
+    return torch.ones(n, n, dtype=torch.bool).triu(1)
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it; queries, keys and values (batch, heads, time, size).
+
+    Rows that are masked, packed, long, or share keys between heads go to torch's own kernel; so does fp32, in which
+    blocks gain nothing.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    plain = attention_mask is None and key.shape == query.shape and not options.get("dropout") and value.requires_grad
+    if not plain or query.shape[2] > LONGEST or value.dtype == torch.float32:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0], None
+    scale = options.get("scaling") or query.shape[3] ** -0.5
+    heads = [each.flatten(0, 1) for each in (query, key, value)]
+    with torch.autocast("cpu", enabled=False):
+        output: Tensor = BlockAttention.apply(*heads, scale)  # type: ignore[no-untyped-call]
+    return output.view(query.shape).transpose(1, 2), None
+
+
+@contextmanager
+def by_blocks(network: Any) -> Iterator[None]:
+    """Within it a network on a CPU that uses torch's kernel attends by blocks; others stay as they are."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    before = network.config._attn_implementation
+    if before != "sdpa" or network.device.type != "cpu":
+        yield
+        return
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])
+    network.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)

@@ -1,0 +1,152 @@
+"""The engine on vLLM: the contract of the other engines, request by request, in a process that can be given up.
+
+At a deadline every call ends with what it has. A process that dies or hangs is started anew and asked for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+from arc_kaggle.budget import Deadline
+from arc_kaggle.engines.base import (
+    GREEDY,
+    Completion,
+    Decoding,
+    Drafts,
+    Found,
+    Nlls,
+    Search,
+    check_prompts,
+)
+from arc_kaggle.engines.vllm_adapters import Shelf
+from arc_kaggle.engines.vllm_asks import Adapter, Served, VLLMConfig
+from arc_kaggle.engines.vllm_call import Call
+from arc_kaggle.engines.vllm_jobs import Answering, BeamSearch, Job, Scoring, Searching
+from arc_kaggle.engines.vllm_process import VLLMProcess
+from arc_kaggle.errors import EngineError
+from arc_kaggle.tokens import TokenIds
+
+T = TypeVar("T")
+
+
+class VLLMEngine:
+    """Loads a model folder in a process of its own, which begins at once.
+
+    Prompts without a named adapter are answered with the one in use, which is the base at first. Drafts are not made
+    use of. One call at a time.
+    """
+
+    def __init__(self, served: Served, config: VLLMConfig, environment: Mapping[str, str] | None = None) -> None:
+        self.served = served
+        self.process = VLLMProcess(served, config, environment or {})
+        self.shelf = Shelf(served.max_rank)
+        self.in_use: str | None = None
+        self.numbers = count()
+        self.calling = False
+
+    def generate(
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: Sequence[int],
+        deadline: Deadline,
+        *,
+        drafts: Drafts | None = None,
+        decoding: Decoding = GREEDY,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Completion]]:
+        end, jobs = self.served.end_id, list[Job[Completion]]()
+        for i, prompt, limit, adapter in self._rows(prompts, max_new_tokens, drafts, adapters):
+            if decoding.beams > 1:
+                jobs.append(BeamSearch(i, prompt, limit, end, decoding.beams, self.served.n_vocabulary, adapter))
+            else:
+                jobs.append(Answering(i, prompt, limit, end, decoding, adapter))
+        yield from self._run(jobs, deadline)
+
+    def search(
+        self,
+        prompts: Sequence[TokenIds],
+        max_new_tokens: Sequence[int],
+        deadline: Deadline,
+        search: Search,
+        *,
+        drafts: Drafts | None = None,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Found]]:
+        jobs = [
+            Searching(i, prompt, limit, self.served.end_id, search, self.served.n_vocabulary, adapter)
+            for i, prompt, limit, adapter in self._rows(prompts, max_new_tokens, drafts, adapters)
+        ]
+        yield from self._run(jobs, deadline.earlier(search.max_seconds))
+
+    def score(
+        self,
+        prompts: Sequence[TokenIds],
+        candidates: Sequence[Sequence[TokenIds]],
+        deadline: Deadline,
+        *,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Nlls]]:
+        longest = [max(map(len, own), default=0) for own in candidates]
+        rows = self._rows(prompts, longest, None, adapters)
+        jobs = [Scoring(i, prompt, candidates[i], adapter) for i, prompt, _, adapter in rows]
+        yield from self._run(jobs, deadline)
+
+    def put(self, write: Callable[[Path], None]) -> str:
+        """Take an adapter that `write` saves as peft does; returns its name. ModelError where vLLM cannot load it."""
+        return self.shelf.put("task", write).name
+
+    def drop(self, name: str) -> None:
+        """Forget an adapter, here and in vLLM."""
+        self.process.forget(self.shelf.drop(name).number)
+        self.in_use = None if self.in_use == name else self.in_use
+
+    def use(self, name: str | None) -> None:
+        """Answer with this adapter, or with the base, wherever a call names none."""
+        self.in_use = name
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.close()
+
+    def _rows(
+        self,
+        prompts: Sequence[TokenIds],
+        limits: Sequence[int],
+        drafts: Drafts | None,
+        adapters: Sequence[str] | None,
+    ) -> Iterator[tuple[int, TokenIds, int, Adapter | None]]:
+        """Position, prompt, most new tokens and adapter of each. Raises EngineError before anything is asked."""
+        check_prompts(prompts)
+        given = zip(prompts, limits, drafts or prompts, strict=True)
+        chosen = self._adapters(adapters, len(prompts))
+        for i, (prompt, limit, _) in enumerate(given):
+            if len(prompt) + limit > self.served.max_tokens:
+                raise EngineError(
+                    f"prompt {i} of {len(prompts)}: found {len(prompt)} tokens and up to {limit} of an answer, "
+                    f"expected {self.served.max_tokens} together or fewer; lower --generate.max-prompt-tokens"
+                )
+            yield i, prompt, limit, chosen[i]
+
+    def _adapters(self, names: Sequence[str] | None, n_prompts: int) -> list[Adapter | None]:
+        if names is None:
+            names = [self.in_use or "__base__"] * n_prompts
+        if len(names) != n_prompts:
+            raise EngineError(f"adapters: found {len(names)} names for {n_prompts} prompts, expected one for each")
+        known = {"__base__": None, **self.shelf.known}
+        if unknown := set(names) - set(known):
+            raise EngineError(
+                f"adapters: found {sorted(unknown)}, expected names of adapters put here: {sorted(known)}"
+            )
+        return [known[name] for name in names]
+
+    def _run(self, jobs: Sequence[Job[T]], deadline: Deadline) -> Iterator[tuple[int, T]]:
+        if self.calling:
+            raise EngineError("engine vllm: found a call within a call, expected one at a time; take all results first")
+        self.calling = True
+        try:
+            yield from Call(self.process, self.numbers, jobs).run(deadline)
+        finally:
+            self.calling = False

@@ -1,0 +1,133 @@
+"""The process that holds vLLM: takes asks from a pipe, sends every token back as it comes. Ends with its parent.
+
+It is a process of its own so that whatever hangs in it, or grows, can be ended, and the asks put to another one.
+Messages that come in: a list of `Ask`, `("drop", numbers)`, `("forget", number of an adapter)`. Those that go out:
+`"ready"` or `("refused", why)` at first, then a list of `Heard` after every step, also an empty one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from arc_kaggle.engines.vllm_asks import Ask, Heard, Served, VLLMConfig
+from arc_kaggle.worker import die_with_parent
+
+
+def load(served: Served, config: VLLMConfig) -> Any:
+    """A vLLM engine in this process. Raises what vLLM raises."""
+    import torch
+    from vllm import EngineArgs, LLMEngine
+
+    from arc_kaggle.engines.vllm_forcing import Forcing
+
+    adapters = {"enable_lora": True, "max_lora_rank": served.max_rank, "max_loras": config.max_adapters}
+    on_gpu = torch.cuda.is_available()
+    memory = {"kv_cache_memory_bytes": config.cache_gb * 2**30} if on_gpu else {"block_size": 32}  # the CPU's smallest
+    return LLMEngine.from_engine_args(
+        EngineArgs(
+            model=str(served.folder),
+            dtype=served.dtype,
+            max_model_len=served.max_tokens,
+            max_num_seqs=config.max_rows,
+            max_logprobs=-1,
+            skip_tokenizer_init=True,
+            enforce_eager=config.eager,
+            enable_prefix_caching=True,
+            async_scheduling=False,  # forced tokens are chosen by how many came before
+            logits_processors=[Forcing],
+            disable_log_stats=True,
+            **memory,
+            **(adapters if served.max_rank else {}),
+        )
+    )
+
+
+class Server:
+    """Asks in progress in an engine."""
+
+    def __init__(self, engine: Any, end_id: int) -> None:
+        self.engine, self.end_id = engine, end_id
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.engine.has_unfinished_requests())
+
+    def take(self, message: Any) -> None:
+        match message:
+            case ("drop", numbers):
+                self.engine.abort_request([str(number) for number in numbers])
+            case ("forget", number):
+                self.engine.remove_lora(number)
+            case asks:
+                for ask in asks:
+                    self._add(ask)
+
+    def _add(self, ask: Ask) -> None:
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind
+
+        adapter, forced = ask.adapter, ask.forced
+        params = SamplingParams(
+            max_tokens=ask.limit,
+            temperature=ask.temperature,
+            seed=ask.seed if ask.temperature else None,
+            logprobs=ask.n_likely,
+            stop_token_ids=[self.end_id] if forced is None else [],
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args=None if forced is None else {"forced": forced.tolist()},
+        )
+        self.engine.add_request(
+            str(ask.number),
+            {"prompt_token_ids": ask.ids.tolist()},
+            params,
+            lora_request=adapter and LoRARequest(adapter.name, adapter.number, str(adapter.folder)),
+        )
+
+    def warm_up(self) -> None:
+        """The first token takes as long as kernels take to compile; nobody waits for it yet."""
+        self.take([Ask(-1, np.array([0]), 1)])
+        while self.busy:
+            self.step()
+
+    def step(self) -> list[Heard]:
+        return [heard for output in self.engine.step() for heard in _heard(output)]
+
+
+def _heard(output: Any) -> Iterator[Heard]:
+    (answer,) = output.outputs
+    ids: Sequence[int] = answer.token_ids
+    for place, (token, told) in enumerate(zip(ids, answer.logprobs, strict=True)):
+        likeliest = tuple((other, each.logprob) for other, each in told.items())
+        last = bool(output.finished) and place == len(ids) - 1
+        yield Heard(int(output.request_id), token, told[token].logprob, likeliest, last)
+
+
+def main() -> None:
+    """The pipe is the descriptor that the first argument names."""
+    die_with_parent()
+    pipe = Connection(int(sys.argv[1]))
+    served, config = pipe.recv()
+    try:
+        engine = load(served, config)
+    except Exception as error:  # whatever vLLM raises: the parent has to know why there is no engine
+        pipe.send(("refused", f"{type(error).__name__}: {error}"))
+        raise
+    server = Server(engine, served.end_id)
+    server.warm_up()
+    pipe.send("ready")
+    while True:
+        while pipe.poll(0) or not server.busy:
+            server.take(pipe.recv())
+        pipe.send(server.step())
+
+
+if __name__ == "__main__":
+    main()

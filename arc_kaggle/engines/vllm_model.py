@@ -1,0 +1,12 @@
+"""A model for vLLM: the folder that it loads, as it lies there or written from what was loaded and cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arc_kaggle.model import LoadedModel, stock_weights
+
+
+def write_network(model: LoadedModel, folder: Path) -> None:
+    """Write weights and config as they are in memory; vLLM asks for no more, for it is given token ids."""
+    model.network.save_pretrained(folder, state_dict=stock_weights(model.network))

@@ -1,0 +1,153 @@
+"""The parent's end of the process that holds vLLM: it is started, listened to, given up and renewed. No torch here."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from arc_kaggle.engines.vllm_asks import EXTRA, Ask, Heard, Served, VLLMConfig
+from arc_kaggle.errors import EngineError
+from arc_kaggle.memory import held_bytes
+
+SWITCHES = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+"""No second process below this one, no word to the outside; the runner that has been tested on all versions."""
+DEFAULTS = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""Without the latter all workers of a machine would share the cores of the first."""
+
+
+class ProcessLost(Exception):
+    """The process has died, or said nothing for too long."""
+
+
+class VLLMProcess:
+    """Starts at once, and loads while its parent does other things. `environment` may name its GPU."""
+
+    def __init__(self, served: Served, config: VLLMConfig, environment: Mapping[str, str]) -> None:
+        self.served, self.config, self.environment = served, config, dict(environment)
+        self.lives = 0
+        """Processes that were started so far."""
+        self.start()
+
+    def start(self) -> None:
+        self.pipe, theirs = Pipe()
+        printed, name = tempfile.mkstemp(prefix="arc-kaggle-vllm-", suffix=".log")
+        self.log = Path(name)
+        package_root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+        cache = {"VLLM_CPU_KVCACHE_SPACE": str(self.config.cache_gb)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "arc_kaggle.engines.vllm_child", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=printed,
+            pass_fds=[theirs.fileno()],
+            env={**DEFAULTS, **os.environ, **SWITCHES, **cache, **self.environment, "PYTHONPATH": path},
+        )
+        theirs.close()
+        os.close(printed)
+        self.lives += 1
+        self.ready = False
+        self.bytes_at_first, self.adapters = 0, set[int]()
+        self.outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=_write, args=(self.pipe, self.outbox), daemon=True).start()
+        self.outbox.put((self.served, self.config))
+        self.began = self.heard_at = time.monotonic()
+
+    def ask(self, asks: Sequence[Ask]) -> None:
+        """Hand over; never waits."""
+        if asks:
+            self.adapters.update(ask.adapter.number for ask in asks if ask.adapter)
+            self.outbox.put(list(asks))
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self.outbox.put(("drop", tuple(numbers)))
+
+    def forget(self, adapter: int) -> None:
+        if adapter in self.adapters:
+            self.outbox.put(("forget", adapter))
+
+    def wait(self) -> None:
+        """From now on a word is expected."""
+        self.heard_at = time.monotonic()
+
+    def listen(self, seconds: float) -> list[Heard]:
+        """What has come within so many seconds. Raises ProcessLost, and EngineError where vLLM cannot start at all."""
+        try:
+            if self.pipe.poll(seconds):
+                return self._read(self.pipe.recv())
+        except (EOFError, OSError):
+            raise ProcessLost(f"died: {self._last_words()}") from None
+        now, patience = time.monotonic(), self.config.patience_seconds
+        if not self.ready and now - self.began > self.config.start_seconds:
+            raise ProcessLost(f"was not ready within {self.config.start_seconds:.0f} s")
+        if self.ready and now - self.heard_at > patience:
+            raise ProcessLost(f"said nothing for {patience:.0f} s")
+        return []
+
+    def _read(self, message: Any) -> list[Heard]:
+        self.wait()
+        match message:
+            case "ready":
+                self.ready = True
+                self.bytes_at_first = held_bytes(self.process.pid)
+                return []
+            case ("refused", why):
+                absent = f"; {EXTRA}" if "No module named 'vllm" in why else ""
+                raise EngineError(f"engine vllm: it could not be started: {shorten(why, 400)}{absent}")
+        heard: list[Heard] = message
+        return heard
+
+    @property
+    def is_old(self) -> bool:
+        """Whether its life has been long enough."""
+        if len(self.adapters) >= self.config.adapters_a_life:
+            return True
+        grown = held_bytes(self.process.pid) - self.bytes_at_first
+        return self.ready and grown > self.config.growth_gb * 1e9
+
+    def renew(self) -> None:
+        self.close()
+        self.start()
+
+    def close(self) -> None:
+        self.outbox.put(None)
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        self.pipe.close()
+        self.log.unlink(missing_ok=True)
+
+    def _last_words(self) -> str:
+        code = self.process.wait()
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return f"{how}: {' / '.join(lines[-3:])[-600:]}"
+
+
+def _write(pipe: Connection, outbox: queue.SimpleQueue[Any]) -> None:
+    """In a thread: a process that hangs reads nothing, and whoever writes to it would hang as well."""
+    with suppress(OSError, ValueError):  # it died, or it was closed
+        while (message := outbox.get()) is not None:
+            pipe.send(message)

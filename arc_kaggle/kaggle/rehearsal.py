@@ -1,0 +1,117 @@
+"""The rehearsal at the commit: does the model fit, do tasks come through, will the time do?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from arc_kaggle.budget import Deadline
+from arc_kaggle.dataset import Tasks, prompt_length
+from arc_kaggle.errors import ConfigError, WorkerError
+from arc_kaggle.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.kaggle.machines import Options, find_gpus
+from arc_kaggle.kaggle.process import run
+from arc_kaggle.report import TaskRun
+from arc_kaggle.submission import write_atomically
+from arc_kaggle.task import Pair, Task, task_to_json
+
+REHEARSAL_MINUTES = 60.0
+"""Most minutes that a rehearsal solves tasks for, and as many for preflight."""
+N_USUAL, N_LARGEST = 4, 2
+"""Tasks of a rehearsal: some of the file, spread over its prompt lengths, and some of the largest size there is."""
+MOST_PAIRS = 10
+"""Train pairs of a task of the largest size."""
+LARGEST = "largest"
+"""How the ids of tasks of the largest size begin."""
+PREFLIGHT = ("model", "prompt", "encoder", "recipe", "precision", "device")
+"""Options of `solve` that `preflight` has too, beside those of generate."""
+
+
+def solve_options(tasks: Path, out: Path, settings: Options, deadline: Deadline) -> Options:
+    """Options of a run of `solve` that ends by a deadline. Raises ConfigError where that has passed."""
+    minutes = round(deadline.seconds_left / 60, 2)
+    if minutes <= 0:
+        raise ConfigError(f"time limit: found {minutes} minutes left, expected some; raise TIME_LIMIT_MINUTES")
+    return {"tasks": tasks, "out": out, "time_limit_minutes": minutes, **settings}
+
+
+def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> None:
+    """Preflight, a few tasks of the file and a few of the largest size, and the time that the whole should take.
+
+    Raises WorkerError where not a single task came through.
+    """
+    until = deadline.earlier(60 * REHEARSAL_MINUTES)
+    if settings.get("engine") != "fake":
+        whole = {"time_limit_minutes": round(deadline.seconds_left / 60, 2), "n_run_tasks": len(tasks)}
+        with suppress(WorkerError):  # its lines say what fails; the tasks show what becomes of it
+            run("preflight", options={**_of_preflight(settings), **whole}, deadline=until)
+    file = out / "tasks.json"
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = [*usual_tasks(tasks), *largest_tasks()]
+    write_atomically(file, json.dumps({task.id: task_to_json(task) for task in chosen}))
+    run("solve", "--overwrite", options=solve_options(file, out / "run", settings, until), deadline=until)
+    n_workers = settings.get("workers") or max(1, len(find_gpus()))
+    runs = read_runs(out / "run" / "report.json")
+    print(projection(runs, len(tasks), n_workers, deadline.seconds_left), flush=True)
+
+
+def _of_preflight(settings: Options) -> Options:
+    return {name: value for name, value in settings.items() if name in PREFLIGHT or name.startswith("generate.")}
+
+
+def usual_tasks(tasks: Tasks, n: int = N_USUAL) -> list[Task]:
+    """Tasks from the middle of each of `n` equal parts of a file, by prompt length."""
+    ordered = sorted(tasks, key=prompt_length)
+    return [ordered[int((i + 0.5) * len(ordered) / n)].without_solution() for i in range(min(n, len(ordered)))]
+
+
+def largest_tasks(n: int = N_LARGEST) -> list[Task]:
+    """Tasks of the largest size: ten train pairs, and all grids 30 x 30 in all colours. Outputs are turned inputs."""
+    return [_largest_task(f"{LARGEST}{i}", np.random.default_rng(i)) for i in range(n)]
+
+
+def _largest_task(task_id: str, rng: np.random.Generator) -> Task:
+    inputs = rng.integers(N_COLOURS, size=(MOST_PAIRS + 1, MAX_SIDE, MAX_SIDE)).astype(np.int8)
+    pairs = [Pair(grid, np.ascontiguousarray(np.rot90(grid))) for grid in inputs]
+    return Task(task_id, tuple(pairs[:-1]), (replace(pairs[-1], output=None),))
+
+
+def read_runs(report: Path) -> list[TaskRun]:
+    """What the tasks of a run took. Raises WorkerError where not one is through."""
+    rows = json.loads(report.read_text(encoding="utf-8"))["reports"]
+    runs = [TaskRun.from_json(row["run"]) for row in rows if row["run"]]
+    if not runs:
+        verdicts = " | ".join(sorted({row["verdict"] for row in rows}))
+        raise WorkerError(f"{report}: found no task that is through, expected some of {len(rows)}: {verdicts:.300}")
+    return runs
+
+
+def projection(runs: Sequence[TaskRun], n_tasks: int, n_workers: int, seconds_left: float) -> str:
+    """What `n_tasks` would take on some workers, if all were as those of a rehearsal, against the time there is."""
+    kinds = {"as those of the file": False, "of the largest size": True}
+    lines = [f"rehearsal: {n_tasks} tasks have {seconds_left / 3600:.2f} h on {n_workers} workers"]
+    for what, largest in kinds.items():
+        alike = [run for run in runs if run.task_id.startswith(LARGEST) == largest]
+        lines.append(f"  {what}: {_projected(alike, n_tasks, n_workers, seconds_left)}")
+    return "\n".join(
+        [*lines, "what there is no time for has the fallback; fewer generate.n_views or tune.steps save time"]
+    )
+
+
+def _projected(runs: Sequence[TaskRun], n_tasks: int, n_workers: int, seconds_left: float) -> str:
+    if not runs:
+        return "none came through"
+    tuning, answering = (sum(seconds) / len(runs) for seconds in zip(*map(_seconds, runs), strict=True))
+    total = n_tasks * (tuning + answering) / n_workers
+    verdict = "fits" if total <= seconds_left else "DOES NOT FIT"
+    means = f"{len(runs)} tasks, {tuning:.1f} s fine-tuning and {answering:.1f} s answering each"
+    return f"{means}: {total / 3600:.2f} h for {n_tasks}, {verdict}"
+
+
+def _seconds(run: TaskRun) -> tuple[float, float]:
+    return run.tune.seconds, run.infer_seconds

@@ -1,0 +1,69 @@
+"""Host memory: how much this machine, or the container that it is, grants; and how much processes hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+SHARE = 0.9
+"""Of what is there; the rest is for the supervisor, the notebook and the kernel's own."""
+_UNLIMITED = 2**60
+"""cgroup v1 has no word for it, but a number near 2**63."""
+
+
+def memory_ceiling(root: Path = Path("/")) -> float:
+    """Bytes that all workers together may hold; infinite where the system does not say (not Linux)."""
+    known = [limit for limit in (*_cgroup_limits(root), *_available(root)) if limit < _UNLIMITED]
+    return SHARE * min(known, default=float("inf"))
+
+
+def _cgroup_limits(root: Path) -> Iterator[int]:
+    """Limits of this process's group and of all groups above it, of cgroup v2 and v1."""
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base = root / "sys/fs/cgroup" / controllers
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            group = base / path.strip("/")
+            for folder in (group, *group.parents):  # in a container the path may be the host's: its root is then ours
+                yield from (int(limit) for limit in _lines(folder / name) if limit != "max")
+                if folder == base:
+                    break
+
+
+def _available(root: Path) -> Iterator[int]:
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+
+
+def held_bytes(pid: int, root: Path = Path("/")) -> int:
+    """Bytes of memory that a process and those that it started hold; pages that the kernel can drop not counted."""
+    return sum(_held(each, root) for each in {pid, *_below(pid, root)})
+
+
+def _held(pid: int, root: Path) -> int:
+    kinds = ("RssAnon:", "RssShmem:")
+    return sum(int(line.split()[1]) * 1024 for line in _lines(root / f"proc/{pid}/status") if line.startswith(kinds))
+
+
+def _below(pid: int, root: Path) -> Iterable[int]:
+    """Children of any thread of a process, and theirs."""
+    for listed in (root / f"proc/{pid}/task").glob("*/children"):
+        for child in " ".join(_lines(listed)).split():
+            yield int(child)
+            yield from _below(int(child), root)
+
+
+def _lines(path: Path) -> list[str]:
+    """None where there is no such file, or the process that it tells of has ended."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8").splitlines()
+    return []
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,39 @@
+"""A queue of tasks by a key, smallest first. An entry that was removed or replaced stays until it would come first."""
+
+from __future__ import annotations
+
+import heapq
+
+Key = tuple[float, ...]
+
+
+class Queue:
+    """Each task is in it at most once. Every call takes logarithmic time, with removed entries paid for once."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Key, str, int]] = []
+        self._serials: dict[str, int] = {}
+        self._n_pushed = 0
+
+    def push(self, task_id: str, key: Key) -> None:
+        """Put a task in; what was there of it is replaced."""
+        self._n_pushed += 1
+        self._serials[task_id] = self._n_pushed
+        heapq.heappush(self._heap, (key, task_id, self._n_pushed))
+
+    def remove(self, task_id: str) -> None:
+        self._serials.pop(task_id, None)
+
+    def pop(self) -> str | None:
+        """The first task, which is then no more in it; None where it is empty."""
+        task_id = self.first
+        if task_id is not None:
+            self.remove(task_id)
+        return task_id
+
+    @property
+    def first(self) -> str | None:
+        """The first task; None where it is empty."""
+        while self._heap and self._serials.get(self._heap[0][1]) != self._heap[0][2]:
+            heapq.heappop(self._heap)
+        return self._heap[0][1] if self._heap else None

@@ -1,0 +1,1 @@
+"""Workers as the supervisor sees them: child processes, actors on other machines, or, for tests, this process."""

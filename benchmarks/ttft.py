@@ -1,0 +1,338 @@
+"""Test-time fine-tuning: samples a second against trl's SFTTrainer, and what a task costs beside its steps.
+
+    python benchmarks/ttft.py [--tasks arc1:training] [--select ID,ID] [--steps 16] [--repeats 3] [--model FOLDER] ...
+
+The peer is not installed with the package: `pip install trl==1.13.0 datasets==4.8.5` into an environment of its own
+that also holds the package. (From 1.14 on trl's loss is a Triton kernel, which no CPU runs; on a GPU take the newest.)
+Without it our side alone is timed.
+
+Row 4: both train on the same examples in the same order, with the same labels, adapter and optimizer, on a model each;
+losses are side by side in the output. All ways take turns on a task; seconds are summed over tasks, and the median of
+the repeats counts. `in parts` is how the model in the box is really tuned (its embeddings are sums): other parameters,
+so other losses. The ceiling is the matrix products of these steps alone, timed by themselves.
+Row 5: seconds until a task can begin, in a new process, after a reload of the model, after a reset; and what saving and
+loading a task's weights takes. The ceiling of row 5 is what was asked for: a reset under 0.2 s.
+Prints a JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling.
+
+Expected, written down before the first run, two cores and the model in the box: LoRA 1.5x, for the peer computes the
+head in chunks but for all labels as well, and has a mask, hooks and logging beside; all weights 1.5x; in parts 2x.
+Reset 2 ms, reload 0.2 s, a new process 6 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from airv import commit, hardware
+from torch import nn
+from transformers import PrinterCallback
+
+from arc_kaggle import Task, load_tasks, recipe_of
+from arc_kaggle.budget import Deadline
+from arc_kaggle.config import BOX_FOLDER
+from arc_kaggle.encoder import parse_encoder
+from arc_kaggle.lora import LoraAdapter
+from arc_kaggle.model import LoadedModel, load_model
+from arc_kaggle.recipe import RECIPES, OptimConfig, TuneConfig
+from arc_kaggle.solve import task_rng
+from arc_kaggle.tokens import NOT_TRAINED, Example
+from arc_kaggle.tune import PADDED, InProcessTuner, tuning_examples
+
+HAS_PEER = find_spec("trl") is not None and find_spec("datasets") is not None
+MISSING = "found no package trl, so only our side is timed; pip install trl==1.13.0 datasets==4.8.5"
+NEW_PROCESS = """
+import sys
+from pathlib import Path
+from arc_kaggle.model import load_model
+from arc_kaggle.recipe import RECIPES
+from arc_kaggle.tune import InProcessTuner
+InProcessTuner(load_model(Path(sys.argv[1]), sys.argv[2], sys.argv[3]), RECIPES["box"])
+"""
+
+LORA_OPTIM = OptimConfig(learning_rate=1e-3, schedule="linear", warmup_fraction=0.125)
+
+
+class Ours:
+    """The loop of `tune.py`. Not `in_parts`, the embeddings are trained as they lie in the file, as the peer does."""
+
+    def __init__(self, options: argparse.Namespace, config: TuneConfig, in_parts: bool = False) -> None:
+        model = load_model(options.model, options.precision, options.device)
+        self.model = model if in_parts else replace(model, encoder=parse_encoder("minimal"))  # which none has parts for
+        self.tuner, self.config = InProcessTuner(self.model, config), config
+
+    def __call__(self, examples: list[Example]) -> tuple[float, list[float]]:
+        self.tuner.weights.reset(0)
+        started, losses = time.perf_counter(), list[float]()
+        self.tuner._train(cycle(examples), losses, self.config, Deadline.never())
+        return time.perf_counter() - started, losses
+
+
+class Theirs:
+    """trl's SFTTrainer on a peft model, or on all weights. Its settings are ours, else its best."""
+
+    def __init__(self, options: argparse.Namespace, config: TuneConfig, loss: str) -> None:
+        self.options, self.config, self.loss = options, config, loss
+
+    def __call__(self, examples: list[Example]) -> tuple[float, list[float]]:
+        """On a model of its own, for every trainer wraps a model once more."""
+        model = load_model(self.options.model, self.options.precision, self.options.device)
+        weights = InProcessTuner(model, self.config).weights
+        weights.reset(0)
+        network = weights.peft_model if isinstance(weights, LoraAdapter) else model.network
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = self._trainer(model, network, examples, folder)
+            started = time.perf_counter()
+            trainer.train()
+            seconds = time.perf_counter() - started
+        return seconds, [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+    def _trainer(self, model: LoadedModel, network: Any, examples: list[Example], folder: str) -> Any:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        config, optim = self.config, self.config.optim
+        rows = [{"input_ids": each.ids.tolist(), "labels": each.labels.tolist()} for each in examples]
+        arguments = SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=config.batch_size,
+            max_steps=config.steps,
+            learning_rate=optim.learning_rate,
+            lr_scheduler_type=optim.schedule,
+            warmup_steps=round(optim.warmup_fraction * config.steps),
+            weight_decay=optim.weight_decay,
+            max_grad_norm=optim.max_grad_norm,
+            adam_beta1=0.9,
+            adam_beta2=0.95,
+            optim="adamw_torch_fused",
+            bf16=torch.bfloat16 in (model.autocast, model.network.dtype),
+            fp16=torch.float16 in (model.autocast, model.network.dtype),
+            use_cpu=model.device.type == "cpu",
+            loss_type=self.loss,
+            max_length=None,
+            pad_to_multiple_of=PADDED,
+            train_sampling_strategy="sequential",
+            dataset_kwargs={"skip_prepare_dataset": True},
+            gradient_checkpointing=False,
+            logging_steps=1,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        dataset = Dataset.from_list(rows)
+        trainer = SFTTrainer(network, args=arguments, train_dataset=dataset, processing_class=model.tokenizer)
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+
+def ways(options: argparse.Namespace) -> dict[str, Ours | Theirs]:
+    """Row 4: every way by its name."""
+    common = {"steps": options.steps, "batch_size": options.batch_size}
+    box = recipe_of(options.model)
+    lora = replace(RECIPES["lora"], **common, max_tokens=box.max_tokens, optim=LORA_OPTIM)
+    whole = replace(RECIPES["box"], **common, tokens_per_step=None)
+    found: dict[str, Ours | Theirs] = {"lora": Ours(options, lora), "all weights": Ours(options, whole)}
+    if options.model == BOX_FOLDER:
+        found["all weights, in parts"] = Ours(options, whole, in_parts=True)
+    if HAS_PEER:
+        loss = options.peer_loss
+        found |= {"lora, peer": Theirs(options, lora, loss), "all weights, peer": Theirs(options, whole, loss)}
+    return found
+
+
+def measure_training(options: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any], float, dict[str, Any]]:
+    """(samples a second of every way, losses by task, samples a second of the ceiling, sizes)."""
+    tried, seconds = ways(options), defaultdict[str, list[float]](lambda: [0.0] * options.repeats)
+    n_samples, products, losses, sizes = 0, 0.0, {}, {}
+    for task in load_tasks(options.tasks, options.select):
+        examples = draw(task, tried["lora"].config, options)
+        n_samples += len(examples)
+        sizes[task.id] = {
+            "mean_tokens": round(float(np.mean([len(each.ids) for each in examples])), 1),
+            "mean_labels": round(float(np.mean([(each.labels != NOT_TRAINED).sum() for each in examples])), 1),
+        }
+        found = {}
+        for repeat in range(-1, options.repeats):  # the first of all warms up and does not count
+            for name, way in tried.items():
+                taken, found[name] = way(examples)
+                if repeat >= 0:
+                    seconds[name][repeat] += taken
+        losses[task.id] = {name: [round(each[0], 4), round(each[-1], 4)] for name, each in found.items()}
+        losses[task.id] |= {f"{name}, most apart": apart(found, name) for name in ("lora", "all weights") if HAS_PEER}
+        products += product_seconds(tried["all weights"].model, examples, options.batch_size)
+        print(f"{task.id}: {sizes[task.id]}, losses {losses[task.id]}", file=sys.stderr)
+    rates = {name: n_samples / median(each) for name, each in seconds.items()}
+    return rates, losses, n_samples / products, sizes
+
+
+def apart(found: dict[str, list[float]], name: str) -> float:
+    """Largest difference in nats between our loss and the peer's, over all steps."""
+    return round(max(abs(a - b) for a, b in zip(found[name], found[f"{name}, peer"], strict=True)), 4)
+
+
+def draw(task: Task, config: TuneConfig, options: argparse.Namespace) -> list[Example]:
+    model = load_model(options.model, "fp32", "cpu")
+    fmt, tokenizer = model.prompt_format, model.tokenizer
+    rng = task_rng(task, 0, "tune")
+    examples = tuning_examples(task, model.encoder, fmt, tokenizer, config, rng, model.preset.loss)
+    return list(islice(examples, options.steps * options.batch_size))
+
+
+def product_seconds(model: LoadedModel, examples: list[Example], batch_size: int) -> float:
+    """Of the matrix products of training on the examples once: layers, attention, and a head where labels are."""
+    network: Any = model.network
+    n_tokens = round(float(np.mean([len(each.ids) for each in examples])))
+    n_labels = round(batch_size * float(np.mean([(each.labels != NOT_TRAINED).sum() for each in examples])))
+    dtype = model.autocast or network.dtype
+    head = network.get_output_embeddings()
+    shapes = [
+        (n_labels if module is head else batch_size * n_tokens, module.in_features, module.out_features)
+        for path, module in network.named_modules()
+        if isinstance(module, nn.Linear) and "lora_" not in path
+    ]
+    n_heads = network.config.num_attention_heads
+    size = network.config.hidden_size // n_heads
+    square = batch_size * n_heads, n_tokens // 2, n_tokens, size  # half of it lies behind the causal mask
+    n_layers = network.config.num_hidden_layers
+    steps = len(examples) / batch_size
+    return steps * (sum(_linear(*shape, dtype, model) for shape in shapes) + n_layers * _square(*square, dtype, model))
+
+
+def _linear(n: int, n_in: int, n_out: int, dtype: torch.dtype, model: LoadedModel) -> float:
+    x, w, g = (
+        torch.randn(*shape, device=model.device, dtype=dtype) for shape in ((n, n_in), (n_out, n_in), (n, n_out))
+    )
+    return timed(lambda: (x @ w.T, g @ w, g.T @ x))
+
+
+def _square(n: int, rows: int, columns: int, size: int, dtype: torch.dtype, model: LoadedModel) -> float:
+    """Two products forward, four backward: no weight is computed twice."""
+    a, b, c = (
+        torch.randn(n, *shape, device=model.device, dtype=dtype)
+        for shape in ((rows, size), (columns, size), (rows, columns))
+    )
+    return timed(lambda: (a @ b.mT, c @ b, a @ b.mT, c @ b, c.mT @ a, c.mT @ a))
+
+
+def timed(what: Callable[[], Any], repeats: int = 7) -> float:
+    """Median seconds, after one that does not count."""
+    seconds = []
+    for _ in range(1 + repeats):
+        wait()
+        started = time.perf_counter()
+        what()
+        wait()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])
+
+
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measure_overhead(options: argparse.Namespace) -> dict[str, float]:
+    """Row 5: median seconds until a task can begin, and of its weights' way to the disk and back."""
+
+    def reload() -> None:
+        InProcessTuner(load_model(options.model, options.precision, options.device), RECIPES["box"])
+
+    def new_process() -> None:
+        arguments = [str(options.model), options.precision, options.device]
+        subprocess.run([sys.executable, "-c", NEW_PROCESS, *arguments], check=True, capture_output=True)
+
+    tuners = []
+    for recipe in ("box", "lora"):
+        ours = Ours(options, replace(RECIPES[recipe], steps=1, tokens_per_step=None), in_parts=recipe == "box")
+        ours(draw(load_tasks(options.tasks, options.select)[0], ours.config, options))
+        tuners.append(ours.tuner)
+    whole, lora = tuners
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            "new process": timed(new_process, 2),
+            "reload": timed(reload, 3),
+            "save of all weights": timed(lambda: whole.save(Path(folder) / "whole"), 3),
+            "load of all weights": timed(lambda: whole.load(Path(folder) / "whole"), 3),
+            "save of an adapter": timed(lambda: lora.save(Path(folder) / "lora"), 3),
+            "load of an adapter": timed(lambda: lora.load(Path(folder) / "lora"), 3),
+            "reset of all weights": timed(whole.reset),
+            "reset of an adapter": timed(lora.reset),
+        }
+
+
+def ratio(ours: float, peer: float, ceiling: float, of: float) -> dict[str, float]:
+    return {"ours": round(ours, 4), "peer": round(peer, 4), "ratio": round(of, 2), "ceiling": round(ceiling, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=BOX_FOLDER)
+    parser.add_argument("--tasks", default="arc1:training")
+    parser.add_argument("--select", default="0520fde7,952a094c")
+    parser.add_argument("--steps", type=int, default=16, help="a run")
+    parser.add_argument("--batch-size", type=int, default=2, help="examples a step")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer-loss", default="chunked_nll", choices=["chunked_nll", "nll"])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    transformers.utils.logging.set_verbosity_error()
+    if not HAS_PEER:
+        print(MISSING, file=sys.stderr)
+    rates, losses, ceiling, sizes = measure_training(options)
+    seconds = measure_overhead(options)
+    peers = {"lora": "lora, peer", "all weights": "all weights, peer", "all weights, in parts": "all weights, peer"}
+    row_4 = {
+        f"4 {name}": ratio(rates[name], rates[peer], ceiling / rates[peer], rates[name] / rates[peer])
+        for name, peer in peers.items()
+        if name in rates and peer in rates
+    }
+    row_5 = {
+        f"5 {reset} against {other}": ratio(
+            seconds[reset], seconds[other], seconds[other] / 0.2, seconds[other] / seconds[reset]
+        )
+        for reset in ("reset of all weights", "reset of an adapter")
+        for other in ("new process", "reload")
+    }
+    facts = {
+        "benchmark": "ttft",
+        "arguments": sys.argv[1:],
+        "commit": commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "peft", "trl") if find_spec(name)},
+        },
+        "hardware": hardware(options),
+        "examples": sizes,
+        "batch_size": options.batch_size,
+        "steps": options.steps,
+        "losses_first_and_last": losses,
+        "samples_per_second": {name: round(each, 2) for name, each in {**rates, "products alone": ceiling}.items()},
+        "overhead_seconds": {name: round(each, 4) for name, each in seconds.items()},
+        "ratios": {**row_4, **row_5},
+    }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

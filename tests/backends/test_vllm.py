@@ -1,0 +1,329 @@
+"""The engine on vLLM beside the one on Hugging Face, with the same weights in fp32; and what becomes of it in trouble.
+
+The contract that all engines share is tested in tests/test_engine.py. ARC_KAGGLE_N_ADAPTERS=60 makes the longer run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import LONGEST, TickingClock, assert_same, generate, lively_model, random_prompts
+from vllm_engines import QUICK, vllm_engine
+
+from arc_kaggle.budget import Deadline
+from arc_kaggle.engines.base import Completion, Decoding, Engine, Search
+from arc_kaggle.engines.hf import HFEngine
+from arc_kaggle.engines.vllm import VLLMEngine
+from arc_kaggle.errors import EngineError, ModelError
+from arc_kaggle.lora import LoraAdapter
+from arc_kaggle.memory import held_bytes
+from arc_kaggle.model import LoadedModel
+from arc_kaggle.recipe import EVERYWHERE, LoraConfig
+from arc_kaggle.tokens import TokenIds
+
+TOLERANCE = 2e-4
+"""Nats of one log-probability, in fp32 under weights ten times as large as usual."""
+RANK = 8
+N_ADAPTERS = int(os.environ.get("ARC_KAGGLE_N_ADAPTERS", "6"))
+LENGTHS = [5, 60, 33, 1, 129, 17, 64, 3]
+LIMITS = [20, 30, 1, 12, 30, 0, 25, 30]
+PROMPTS = random_prompts(LENGTHS, seed=5)
+NEVER = Deadline.never()
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return lively_model(0)
+
+
+@pytest.fixture(scope="module")
+def hf() -> HFEngine:
+    return HFEngine(lively_model(0))
+
+
+@pytest.fixture(scope="module")
+def shared(model: LoadedModel) -> Iterator[VLLMEngine]:
+    engine = vllm_engine(model, RANK, replace(QUICK, max_adapters=4, patience_seconds=60))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def engine(shared: VLLMEngine) -> Iterator[VLLMEngine]:
+    """One for all tests, as new."""
+    config = shared.process.config
+    yield shared
+    shared.process.config = config
+    for name in list(shared.shelf.known):
+        shared.drop(name)
+
+
+def scored(engine: Engine, candidates: list[list[TokenIds]], adapters: list[str] | None = None) -> list[list[float]]:
+    found = dict(engine.score(PROMPTS, candidates, NEVER, adapters=adapters))
+    return [found[i].tolist() for i in range(len(PROMPTS))]
+
+
+def test_greedy_answers_are_those_of_hugging_face(engine: VLLMEngine, hf: HFEngine) -> None:
+    for found, expected in zip(generate(engine, PROMPTS, LIMITS), generate(hf, PROMPTS, LIMITS), strict=True):
+        assert_same(found, expected, TOLERANCE)
+
+
+def test_both_agree_on_the_likeliest_token_under_teacher_forcing(engine: VLLMEngine, hf: HFEngine) -> None:
+    """Random texts of many tokens: of each the next one, by a search that cannot look further than one token."""
+    texts = random_prompts([300] * 4, seed=8)
+    prompts = [text[:n] for text in texts for n in range(1, len(text))]
+    ones = [1] * len(prompts)
+    pairs = list(zip(generate(engine, prompts, ones), generate(hf, prompts, ones), strict=True))
+    agree = [one.ids.tolist() == other.ids.tolist() for one, other in pairs]
+    assert len(pairs) > 1000
+    assert np.mean(agree) >= 0.999
+    differences = [abs(one.log_prob - other.log_prob) for one, other in pairs]
+    assert max(differences) < TOLERANCE
+
+
+@pytest.mark.parametrize("n_beams", [2, 5, 100])
+def test_beams_are_those_of_hugging_face(engine: VLLMEngine, hf: HFEngine, n_beams: int) -> None:
+    limits, beams = [min(limit, 8) for limit in LIMITS], Decoding(beams=n_beams)
+    found, expected = (dict(each.generate(PROMPTS, limits, NEVER, decoding=beams)) for each in (engine, hf))
+    for position in range(len(PROMPTS)):
+        assert_same(found[position], expected[position], TOLERANCE)
+
+
+def test_samples_are_their_prompts_own_and_carry_the_models_log_probabilities(engine: VLLMEngine, hf: HFEngine) -> None:
+    sampled = [sample(engine, seed, 1.5) for seed in (1, 1, 2)]
+    texts = [[each.ids.tolist() for each in found] for found in sampled]
+    assert texts[0] == texts[1] != texts[2]
+    ((_, alone),) = engine.generate(PROMPTS[4:5], [30], NEVER, decoding=Decoding(1.5, seed=1))
+    assert alone.ids.tolist() == texts[0][4]
+    nlls = scored(hf, [[each.ids] for each in sampled[0]])
+    np.testing.assert_allclose([-each.log_prob for each in sampled[0]], np.concatenate(nlls), atol=30 * TOLERANCE)
+
+
+def sample(engine: VLLMEngine, seed: int, temperature: float, best_of: int = 1) -> list[Completion]:
+    decoding = Decoding(temperature, best_of, seed=seed)
+    return [each for _, each in sorted(engine.generate(PROMPTS, LIMITS, NEVER, decoding=decoding))]
+
+
+def test_samples_follow_the_softmax_at_their_temperature(engine: VLLMEngine, hf: HFEngine) -> None:
+    temperature, n, tokens = 2.0, 400, [np.array([i]) for i in range(len(hf.model.tokenizer))]
+    ((_, nlls),) = hf.score(PROMPTS[:1], [tokens], NEVER)
+    shares = np.exp(-nlls / temperature)
+    counts = np.zeros(len(tokens))
+    for seed in range(n):
+        ((_, drawn),) = engine.generate(PROMPTS[:1], [1], NEVER, decoding=Decoding(temperature, seed=seed))
+        counts[drawn.ids[0]] += 1
+    assert np.abs(counts / n - shares / shares.sum()).max() < 4 * np.sqrt(0.25 / n)
+
+
+def test_the_best_of_many_samples_is_one_of_them_and_the_likeliest(engine: VLLMEngine) -> None:
+    singles, many = sample(engine, 3, 1.5), sample(engine, 3, 1.5, best_of=6)
+    assert all(best.ended >= one.ended for best, one in zip(many, singles, strict=True))
+    assert all(
+        best.log_prob >= one.log_prob for best, one in zip(many, singles, strict=True) if best.ended == one.ended
+    )
+    assert [each.ids.tolist() for each in many] != [each.ids.tolist() for each in singles]
+
+
+@pytest.mark.parametrize("p_min", [0.3, 0.05, 0.004])
+def test_a_search_finds_what_hugging_face_finds(engine: VLLMEngine, hf: HFEngine, p_min: float) -> None:
+    search, limits = Search(p_min), [min(limit, 12) for limit in LIMITS]
+    found, expected = (dict(each.search(PROMPTS, limits, NEVER, search)) for each in (engine, hf))
+    for position in range(len(PROMPTS)):
+        one, other = found[position], expected[position]
+        assert (one.nodes, one.cut, one.stopped) == (other.nodes, other.cut, other.stopped)
+        for mine, theirs in zip(one.completions, other.completions, strict=True):
+            assert_same(mine, theirs, TOLERANCE)
+
+
+def test_scores_are_those_of_hugging_face(engine: VLLMEngine, hf: HFEngine) -> None:
+    """Also of what the model would never say, and with an end token in the middle."""
+    ends = np.array([4, 2, 4, 2])
+    candidates = [[*random_prompts([n, 1, 0, 2 * n]), ends] for n in range(1, len(PROMPTS) + 1)]
+    for mine, theirs in zip(scored(engine, candidates), scored(hf, candidates), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=20 * TOLERANCE)
+
+
+def attach(model: LoadedModel, modules: tuple[str, ...] = EVERYWHERE, rank: int = RANK) -> LoraAdapter:
+    return LoraAdapter(model, LoraConfig(rank=rank, modules=modules))
+
+
+def draw(adapter: LoraAdapter, seed: int) -> None:
+    """Random factors that change every answer."""
+    adapter.reset(seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapter.parameters:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+
+
+def test_every_adapter_answers_as_on_hugging_face_all_in_one_batch(engine: VLLMEngine) -> None:
+    """With adapters on embeddings and head; scores as well, and beside the base."""
+    base = lively_model(0)
+    candidates = [[prompt[:9], prompt[:4]] for prompt in PROMPTS]
+    names, expected, nlls = (
+        ["__base__"],
+        [generate(HFEngine(base), PROMPTS, LIMITS)],
+        [scored(HFEngine(base), candidates)],
+    )
+    adapter = attach(base)
+    for seed in (1, 2, 3):
+        draw(adapter, seed)
+        names.append(engine.put(saver(adapter)))
+        expected.append(generate(HFEngine(base), PROMPTS, LIMITS))
+        nlls.append(scored(HFEngine(base), candidates))
+    mixed = [names[i % 4] for i in range(len(PROMPTS))]
+    found = dict(engine.generate(PROMPTS, LIMITS, NEVER, adapters=mixed))
+    scores = scored(engine, candidates, mixed)
+    for i in range(len(PROMPTS)):
+        assert_same(found[i], expected[i % 4][i], 5 * TOLERANCE)
+        np.testing.assert_allclose(scores[i], nlls[i % 4][i], atol=20 * TOLERANCE)
+    assert len({tuple(each[1].ids.tolist()) for each in expected}) == 4
+
+
+def saver(adapter: LoraAdapter):  # type: ignore[no-untyped-def]
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        adapter.save(folder)
+
+    return save
+
+
+def test_a_new_revision_is_another_adapter(engine: VLLMEngine) -> None:
+    base = lively_model(0)
+    adapter = attach(base)
+    answers = []
+    for seed in (1, 2, 1):
+        draw(adapter, seed)
+        name = engine.put(saver(adapter))
+        engine.use(name)
+        answers.append([each.ids.tolist() for each in generate(engine, PROMPTS, LIMITS)])
+        engine.drop(name)
+        assert [*engine.shelf.folder.iterdir()] == []
+    assert answers[0] == answers[2] != answers[1]
+    assert generate(engine, PROMPTS, LIMITS)[1].ids.tolist() != answers[0][1]  # the base again
+
+
+@pytest.mark.skipif(N_ADAPTERS < 2, reason="nothing to tell apart")
+def test_many_adapters_through_one_engine(engine: VLLMEngine) -> None:
+    """Any two disagree on a probe; each answers as by itself on Hugging Face; memory stays what it was."""
+    base = lively_model(0)
+    adapter, probes = attach(base), set()
+    held = []
+    for seed in range(N_ADAPTERS):
+        draw(adapter, seed)
+        expected = generate(HFEngine(base), PROMPTS, LIMITS)
+        name = engine.put(saver(adapter))
+        found = dict(engine.generate(PROMPTS, LIMITS, NEVER, adapters=[name] * len(PROMPTS)))
+        for position, each in enumerate(expected):
+            assert_same(found[position], each, 5 * TOLERANCE)
+        engine.drop(name)
+        probes.add(tuple(np.concatenate([each.ids for each in expected]).tolist()))
+        held.append(held_bytes(engine.process.process.pid) / 2**20)
+    assert len(probes) == N_ADAPTERS
+    print(f"host memory in MiB after each adapter: {[round(each) for each in held]}")
+    assert held[-1] - held[len(held) // 4] < 20 + N_ADAPTERS  # MiB
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save"),
+        ({"r": 16}, "rank 16, expected 8 or less: raise max_lora_rank to 16"),
+    ],
+)
+def test_what_vllm_cannot_load_is_refused_before_it_is_asked(
+    engine: VLLMEngine, options: dict[str, object], refusal: str
+) -> None:
+    import peft
+
+    config = peft.LoraConfig(**{"r": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **options})
+    adapted = peft.get_peft_model(lively_model(0).network, config)
+    with pytest.raises(ModelError, match=refusal):
+        engine.put(adapted.save_pretrained)
+    assert [*engine.shelf.folder.iterdir()] == []
+
+
+def test_a_prompt_that_leaves_no_room_for_its_answer_is_refused(engine: VLLMEngine) -> None:
+    (long,) = random_prompts([LONGEST - 9])
+    assert len(generate(engine, [long], [9])) == 1
+    with pytest.raises(EngineError, match=rf"^prompt 0 of 1: found {LONGEST - 9} tokens and up to 10 of an answer"):
+        generate(engine, [long], [10])
+
+
+def test_a_call_within_a_call_is_refused(engine: VLLMEngine) -> None:
+    first = engine.generate(PROMPTS, LIMITS, NEVER)
+    next(first)
+    with pytest.raises(EngineError, match="found a call within a call"):
+        generate(engine, PROMPTS, LIMITS)
+    first.close()
+    assert len(generate(engine, PROMPTS, LIMITS)) == len(PROMPTS)
+
+
+def test_the_deadline_comes_in_the_middle(engine: VLLMEngine) -> None:
+    prompts = random_prompts([30] * 40, seed=2)
+    whole = generate(engine, prompts, [400] * 40)
+    cut = generate(engine, prompts, [400] * 40, Deadline.after(4, TickingClock()))
+    assert 0 < sum(len(each.ids) for each in cut) < sum(len(each.ids) for each in whole)
+    for few, many in zip(cut, whole, strict=True):
+        assert few.ids.tolist() == many.ids[: len(few.ids)].tolist()
+
+
+def test_a_hang_ends_at_the_deadline_and_the_next_call_is_answered(engine: VLLMEngine) -> None:
+    """The process stands still, as one that hangs in a kernel does: it is alive, and says nothing."""
+    expected, lives = generate(engine, PROMPTS, LIMITS), engine.process.lives
+    os.kill(engine.process.process.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    cut = generate(engine, PROMPTS, LIMITS, Deadline.after(1))
+    assert time.monotonic() - started < 4
+    assert not any(len(each.ids) for each in cut)
+    engine.process.config = replace(engine.process.config, patience_seconds=5)
+    for found, same in zip(generate(engine, PROMPTS, LIMITS), expected, strict=True):
+        assert_same(found, same, TOLERANCE)
+    assert engine.process.lives == lives + 1
+
+
+def test_a_process_that_dies_in_the_middle_loses_nothing(engine: VLLMEngine) -> None:
+    """Not the adapter either, nor the noise of samples; what was through before stays so."""
+    base = lively_model(0)
+    adapter = attach(base)
+    draw(adapter, 1)
+    engine.use(engine.put(saver(adapter)))
+    decoding = Decoding(1.5, seed=1)
+    limits = [100] * len(PROMPTS)
+    expected = dict(engine.generate(PROMPTS, limits, NEVER, decoding=decoding))
+    results = engine.generate(PROMPTS, limits, NEVER, decoding=decoding)
+    found = dict([next(results)])
+    os.kill(engine.process.process.pid, signal.SIGKILL)
+    found.update(results)
+    assert {i: each.ids.tolist() for i, each in found.items()} == {i: each.ids.tolist() for i, each in expected.items()}
+
+
+def test_a_life_ends_between_two_calls(engine: VLLMEngine) -> None:
+    base = lively_model(0)
+    adapter = attach(base)
+    draw(adapter, 1)
+    engine.use(engine.put(saver(adapter)))
+    expected, lives = generate(engine, PROMPTS, LIMITS), engine.process.lives
+    engine.process.config = replace(engine.process.config, adapters_a_life=1)
+    for found, same in zip(generate(engine, PROMPTS, LIMITS), expected, strict=True):
+        assert_same(found, same, TOLERANCE)
+    assert engine.process.lives == lives + 1
+
+
+def test_a_model_that_vllm_cannot_load_is_refused_with_its_words(tmp_path: Path, engine: VLLMEngine) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["NoSuchNetwork"]}')
+    broken = VLLMEngine(replace(engine.served, folder=tmp_path), QUICK)
+    try:
+        with pytest.raises(EngineError, match=r"^engine vllm: it could not be started: .*NoSuchNetwork"):
+            generate(broken, PROMPTS, LIMITS)
+    finally:
+        broken.close()

@@ -1,0 +1,65 @@
+"""A worker without a model whose answers differ by task, view and weights, so that lost or swapped evidence shows."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from arc_kaggle.augmentation import spread_augmentations
+from arc_kaggle.candidate import CandidateScore, Prediction
+from arc_kaggle.grid import as_grid, grid_key
+from arc_kaggle.planning.jobs import Job
+from arc_kaggle.solve import task_rng
+from arc_kaggle.stages import gentler_views
+from arc_kaggle.task import Task, task_from_json
+
+
+def draw(n: int, *what: Any) -> int:
+    """A number below n that follows from what it is for."""
+    return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:8], "big") % n
+
+
+class ScriptedWorker:
+    """Does a job as it is handed over: one of four grids for every view, another choice under tuned weights."""
+
+    def __init__(self, number: int, inbox: Any, first: Any) -> None:
+        self.number, self.inbox = number, inbox
+        self._say({"event": "ready", "seconds": 0.0})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self.inbox.put((self, message))
+
+    def send(self, message: Any) -> None:
+        job = Job.from_json(message["job"])
+        task = task_from_json(job.task_id, message["task"])
+        facts: dict[str, Any] = {}
+        if job.stage == "tune":
+            facts = {"tune": {"outcome": "tuned", "steps": 1, "first_loss": 1.0, "last_loss": 0.5, "seconds": 0.0}}
+        elif job.stage == "score":
+            self._score(task, [Prediction.from_json(value, "order") for value in message["predictions"]])
+        else:
+            self._answer(task, gentler_views(job.views, job.level), message["tuned"] and job.stage == "answer")
+        self._say({"event": "done", "seconds": 0.01, "peak_memory_mib": 1.0, **facts})
+
+    def _answer(self, task: Task, views: range, tuned: bool) -> None:
+        spread = list(spread_augmentations(views.stop, task_rng(task, 0, "views"), len(task.train), 0.9))
+        for view in views:
+            for query in range(len(task.test)):
+                grid = as_grid([[draw(4, task.id, query, view, tuned)]])
+                log_prob = -draw(1000, task.id, query, view) / 100
+                found = Prediction(task.id, query, view, spread[view], "x", grid, None, log_prob, 1)
+                self._say({"event": "prediction", "value": found.to_json()})
+
+    def _score(self, task: Task, predictions: list[Prediction]) -> None:
+        for query in range(len(task.test)):
+            candidates = {grid_key(p.grid): p.grid for p in predictions if p.query == query and p.grid is not None}
+            for view in range(2):
+                for key, grid in candidates.items():
+                    nll = draw(1000, task.id, query, view, key) / 100
+                    self._say({"event": "score", "value": CandidateScore(task.id, query, view, grid, nll).to_json()})
+
+    def held_bytes(self) -> int:
+        return 0
+
+    def kill(self) -> None:
+        pass

@@ -1,0 +1,22 @@
+"""Engines on vLLM with the weights of tiny models, for the suites that run where vLLM is installed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from models import LONGEST
+
+from arc_kaggle.engines.vllm import VLLMEngine
+from arc_kaggle.engines.vllm_asks import Served, VLLMConfig
+from arc_kaggle.engines.vllm_model import write_network
+from arc_kaggle.model import LoadedModel
+
+QUICK = VLLMConfig(cache_gb=1, max_rows=64, eager=True)
+
+
+def vllm_engine(model: LoadedModel, max_rank: int = 0, config: VLLMConfig = QUICK) -> VLLMEngine:
+    """Whoever asks for it closes it."""
+    folder = Path(tempfile.mkdtemp(prefix="arc-kaggle-model-"))
+    write_network(model, folder)
+    return VLLMEngine(Served(folder, "float32", model.end_id, len(model.tokenizer), LONGEST, max_rank), config)

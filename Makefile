@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 OUT ?= out/dry-run
 
-.PHONY: dry-run test lint clean
+.PHONY: dry-run test lint clean test-backends
 
 # The 20 evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
 dry-run: .venv/installed
@@ -20,6 +20,23 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The suites of vLLM and Unsloth, without a GPU, in environments of their own. Both packages want Linux on x86-64 here.
+test-backends: .venv-vllm/installed .venv-unsloth/installed
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider tests/test_engine.py tests/backends
+	OMP_NUM_THREADS=1 UNSLOTH_ALLOW_CPU=1 .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/backends
+
+# Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go
+# together with those (requirements/README.md).
+.venv-%/installed: requirements/%-cpu.txt setup.py
+	@test "$$(uname -sm)" = "Linux x86_64" || { echo "make test-backends: found $$(uname -sm), expected Linux x86_64:" \
+	  "there are no CPU builds for others"; exit 1; }
+	$(PYTHON) -m venv .venv-$*
+	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX)) .venv-$*/bin/python -m pip install --quiet --no-deps \
+	  "$$(grep '^torch==' requirements/$*-cpu.txt)"
+	.venv-$*/bin/python -m pip install --quiet --no-deps -r requirements/$*-cpu.txt
+	.venv-$*/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
 .venv/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"found Python {v[0]}.{v[1]}, expected 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
@@ -29,4 +46,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv .venv-vllm .venv-unsloth out

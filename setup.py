@@ -31,6 +31,8 @@ setup(
     ],
     extras_require={
         "four-bit": ["bitsandbytes>=0.49"],
+        "vllm": ["vllm>=0.19.1,<0.33"],
+        "unsloth": ["unsloth>=2026.10.7", "trl>=1.15,<1.16", "datasets>=3.4.1,<5"],
         "ray": ["ray>=2.40"],
         "bundle": ["uv>=0.9"],
         "dev": [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 BLOCK = 192
 """Queries of a block. What a smaller one saves behind the causal mask it loses in smaller products."""
-LONGEST = 2048
+LONGEST = 1024
 """Tokens of a row. Weights are kept for the backward pass, half a square of the length for every head."""
 NAME = "arc_kaggle_blocks"
 

@@ -6,12 +6,14 @@ import dataclasses
 import difflib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from arc_kaggle.card import read_card
+from arc_kaggle.engines.capabilities import EngineName, Feature, check_engine
+from arc_kaggle.engines.vllm_asks import VLLMConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.recipe import RECIPES, Precision, TuneConfig
@@ -56,8 +58,9 @@ class SolveConfig:
     """Keep only the tokens that prompts and answers are made of, in the embeddings and in the head."""
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
-    engine: Literal["hf", "fake"] = "hf"
-    """What generates; `fake` repeats the test input and needs no model (for tests)."""
+    engine: EngineName = "hf"
+    """What generates: `hf` shares the model with fine-tuning; `vllm` has one of its own in a process of its own, and
+    takes LoRA adapters alone; `fake` repeats the test input and needs no model (for tests)."""
     seed: int = 0
     """Seed of views, examples and adapters; with the task's id it makes the task's own generator."""
     overwrite: bool = False
@@ -90,6 +93,7 @@ class SolveConfig:
     """Views of a task's first answer after fine-tuning; more, up to --generate.n-views, where time is left for them."""
     select_by: Selection = "votes"
     """How the two attempts are chosen among the candidates; poe, nvarc and probmul need --rescore.n-views."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rescore: RescoreConfig = field(default_factory=RescoreConfig)
     tune: TuneConfig = None  # type: ignore[assignment]  # None: what --recipe says
@@ -102,6 +106,7 @@ class SolveConfig:
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
             )
+        check_engine(self.engine, wanted_features(self))
         if self.select_by in NEED_SCORES and not self.rescore.n_views:
             raise ConfigError(
                 f"option select_by: found {self.select_by} and rescore.n_views 0, expected scores to select by; add "
@@ -122,6 +127,22 @@ class SolveConfig:
             raise ConfigError(
                 f"option time_limit_minutes: found {self.time_limit_minutes}, expected more than 0 minutes"
             )
+
+
+def wanted_features(config: SolveConfig) -> Iterator[Feature]:
+    """What a run asks of its engine, beside one greedy answer to a prompt."""
+    decoding, weights = config.generate.decoding, config.tune.weights
+    features: Mapping[Feature, object] = {
+        "sampling": decoding.temperature,
+        "beams": decoding.beams > 1,
+        "search": config.generate.p_min,
+        "scores": config.rescore.n_views,
+        "lora": weights == "lora",
+        "all weights": weights == "all",
+        "4 bits": config.four_bit,
+        "cut vocabulary": config.cut_vocabulary,
+    }
+    return (feature for feature, is_wanted in features.items() if is_wanted)
 
 
 def recipe_of(model: Path, recipe: str = "auto") -> TuneConfig:

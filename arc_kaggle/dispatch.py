@@ -199,6 +199,7 @@ class Supervisor:
             self.submission.write, {"report.json": asdict(result), PLAN_FILE: record_of(self.journal.stages)}
         )
         self.watch.event("end", seconds=result.seconds, trouble=self.journal.trouble)
+        self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
         if self.through:
             shutil.rmtree(self.scratch, ignore_errors=True)
         return result

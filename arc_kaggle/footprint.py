@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from arc_kaggle.attention import LONGEST
 from arc_kaggle.dataset import Tasks
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.lengths import answer_tokens, count
@@ -72,7 +73,7 @@ def _training_bytes(network: nn.Module, tune: TuneConfig) -> int:
     if tune.weights == "none":
         return 0
     longest = padded_length(tune.max_tokens, tune.bucket)
-    activations = tune.examples_a_step(longest) * longest * _activation_bytes(network, tune.checkpointing)
+    activations = tune.examples_a_step(longest) * longest * _activation_bytes(network, longest, tune.checkpointing)
     if tune.weights == "all":
         return activations + 4 * sum(p.numel() * p.element_size() for p in network.parameters())
     sides = sum(_sides(module) for module in _adapted(network, tune.lora.modules))
@@ -94,16 +95,20 @@ def _sides(module: Any) -> int:
     return int(module.in_features + module.out_features)
 
 
-def _activation_bytes(network: Any, checkpointing: bool) -> int:
+def _activation_bytes(network: Any, longest: int, checkpointing: bool) -> int:
     """Of one token in training, kept for the backward pass: about 8 vectors of the width and 4 of the MLP a layer.
 
-    With checkpointing it is one of the width a layer, and what one layer keeps.
+    On a CPU the weights of its attention, too, two bytes each. With checkpointing it is one vector of the width a
+    layer, and what one layer keeps.
     """
     shape = network.config.get_text_config()
-    n_layers, n_inner = shape.num_hidden_layers, getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size
-    a_layer = 8 * shape.hidden_size + 4 * n_inner
-    kept = n_layers * shape.hidden_size + a_layer if checkpointing else n_layers * a_layer
-    return int(kept * network.dtype.itemsize)
+    n_inner = getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size
+    a_layer = (8 * shape.hidden_size + 4 * n_inner) * network.dtype.itemsize
+    if network.device.type == "cpu" and longest <= LONGEST:
+        a_layer += shape.num_attention_heads * longest  # half of them lie behind the causal mask
+    n_layers = shape.num_hidden_layers
+    a_width = n_layers * shape.hidden_size * network.dtype.itemsize
+    return int(a_width + a_layer if checkpointing else n_layers * a_layer)
 
 
 def available_bytes(device: torch.device, root: Path = Path("/")) -> int:

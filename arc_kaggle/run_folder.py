@@ -70,8 +70,9 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def digest_of(tasks: Sequence[Task]) -> str:
-    """Equal for equal tasks in the same order."""
-    return hashlib.sha256(json.dumps({task.id: task_to_json(task) for task in tasks}).encode()).hexdigest()[:16]
+    """Equal for equal tasks in the same order, whether their solutions are known or not."""
+    visible = {task.id: task_to_json(task.without_solution()) for task in tasks}
+    return hashlib.sha256(json.dumps(visible).encode()).hexdigest()[:16]
 
 
 def digest_of_run(config: SolveConfig) -> str:

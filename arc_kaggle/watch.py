@@ -89,6 +89,7 @@ class Watch:
 
     def close(self) -> None:
         self._bar.close()
+        self._last_status = float("-inf")  # the end is told of whatever was told before
 
 
 def say(text: str) -> None:

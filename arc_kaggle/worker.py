@@ -51,6 +51,12 @@ def load_method(config: SolveConfig) -> Method:
     )
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
+    if config.engine == "vllm":
+        from arc_kaggle.serving import PublishingTuner, start_vllm
+
+        vllm = start_vllm(model, config)
+        published = None if config.tune.weights == "none" else PublishingTuner(InProcessTuner(model, config.tune), vllm)
+        return Method(vllm, published, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
     tuner = None if config.tune.weights == "none" else InProcessTuner(model, config.tune)
     answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
     engine = HFEngine(answering, config.generate.tokens_per_batch)

@@ -82,7 +82,8 @@ def strike(
             before = done_stages(run.out)
         if fault == "damaged file" and once.exists() and not struck:
             whole = not damage(run.out, rng)
-        if code == 0 and not slow and (struck or fault != "full disk"):
+        filled = fault == "full disk" and once.exists() and not struck
+        if code == 0 and not slow and not filled:
             break
     after = done_stages(run.out)
     read_submission(run.out / "submission.json", run.tasks)

@@ -28,14 +28,14 @@ FLOW = """
     candidate vote fallback submission metrics report fit_report show
     evaluation evaluation.paired evaluation.columns evaluation.comparison evaluation.curves evaluation.report
     engines engines.base engines.drafts engines.tree engines.fake
-    engines.vllm_asks engines.vllm_jobs engines.vllm_process engines.vllm_call
+    engines.capabilities engines.vllm_asks engines.vllm_jobs engines.vllm_process engines.vllm_call
     four_bit model coordinates vocabulary
     team attention optim training.average training.checkpoint tuned lora
     engines.capacity engines.cache engines.forward engines.policy engines.search engines.scoring engines.hf
     engines.vllm_forcing engines.vllm_model engines.vllm_adapters engines.vllm tune
     generate infer rescore
     training.validation
-    config solve adapters stages worker
+    config solve serving adapters stages worker
     engines.vllm_child workers workers.base workers.inprocess workers.child workers.remote workers.start
     run_folder journal run_plan pool watch result dispatch
     score combine evaluation.model_folders evaluation.merge evaluation.parts evaluate gallery sheet rulebook
@@ -74,6 +74,7 @@ WITH_TORCH = {
     "engines.vllm_adapters",
     "engines.vllm",
     "tune",
+    "serving",
     "footprint",
     "rivals",
     "preflight",

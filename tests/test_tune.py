@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import resource
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from arc_kaggle.config import SolveConfig
 from arc_kaggle.encoder import MinimalGridEncoder
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.errors import TuneError
+from arc_kaggle.footprint import project_memory
+from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.grid import as_grid
 from arc_kaggle.model import LoadedModel, new_model
 from arc_kaggle.recipe import LoraConfig, OptimConfig, TuneConfig, gentler
@@ -335,10 +338,13 @@ def test_checkpointing_changes_nothing_but_memory(config: TuneConfig) -> None:
 def test_freed_memory_is_kept_for_the_next_step() -> None:
     """48 MiB again and again; glibc by itself gives back everything over 32."""
     InProcessTuner(new_model(64, 2, 0), ALL)
-    faults = []
+    libc, n_bytes, faults = ctypes.CDLL(None), ctypes.c_size_t(48 * 2**20), []
+    libc.malloc.restype = ctypes.c_void_p
     for _ in range(4):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(12 * 2**20)
+        block = ctypes.c_void_p(libc.malloc(n_bytes))
+        libc.memset(block, 1, n_bytes)
+        libc.free(block)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert max(faults[1:]) < 1000
 
@@ -357,6 +363,17 @@ def test_padding_is_as_fine_as_before_whatever_lengths_count_as(bucket: int) -> 
     model.network.forward = seen  # type: ignore[method-assign]
     assert tune(model, config).outcome == "tuned"
     assert shapes == {(256 // 64 if bucket == 64 else 256 // 40, 48)}  # of 40 tokens each
+
+
+def test_the_footprint_follows_the_ladder() -> None:
+    model, config = new_model(64, 8, 0), replace(ALL, max_tokens=1000)
+    bytes_at = [project_memory(model, GenerateConfig(), gentler(config, level)).training for level in range(4)]
+    fixed = 4 * 4 * sum(parameter.numel() for parameter in model.network.parameters())
+    whole, checkpointed, half, none = (each - fixed for each in bytes_at)
+    assert whole == 2 * 1024 * 8 * (4 * (8 * 64 + 4 * 192) + 2 * 1024)  # examples, tokens, layers; two heads
+    assert checkpointed < whole / 4
+    assert half < checkpointed / 2
+    assert none == -fixed
 
 
 def lengths(task: Task, model: LoadedModel, max_tokens: int) -> tuple[int, int]:

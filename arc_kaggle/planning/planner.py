@@ -72,7 +72,6 @@ class Planner:
     def lost(self, worker: WorkerId, job: Job, seconds: float, reason: str) -> None:
         """A job is lost, and perhaps its worker: it comes again, gentler, until its task has lost `max_tries` jobs."""
         self._log("lost", worker, job, seconds=seconds, reason=reason)
-        self.gone(worker)
         self._take_loss(job, reason)
 
     def gone(self, worker: WorkerId) -> None:
@@ -124,7 +123,10 @@ class Planner:
         state.take(job, outcome)
         self._backlog.count(state.size, _level(state), 1)
         self._set_price()
-        self._waiting.push(state)
+        if job.stage == "tune":
+            self._pinned[worker] = job.task_id
+        else:
+            self._waiting.push(state)
 
     def _learn(self, state: TaskState, job: Job, outcome: Outcome) -> None:
         seconds = outcome.seconds

@@ -100,7 +100,6 @@ class RecordedPlan:
 
     def lost(self, worker: WorkerId, job: Job, seconds: float, reason: str) -> None:
         """A job is lost: it is repeated, or after `max_tries` times all that is left of its task is given up."""
-        self.gone(worker)
         self._running.discard(job.task_id)
         self._lost[job.task_id] += 1
         if self._lost[job.task_id] >= self.max_tries:

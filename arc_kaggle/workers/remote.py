@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.memory import memory_ceiling
 from arc_kaggle.workers.base import THREADS, Inbox, Message, environment
 from arc_kaggle.workers.child import ChildWorker
 
@@ -38,8 +39,9 @@ def connect(address: str) -> dict[str, float]:
 class Host:
     """What runs on a node: a child process, and what it has said since it was asked last."""
 
-    def __init__(self, number: int, first: Message, cores: int, scratch: str) -> None:
+    def __init__(self, number: int, first: Message, cores: int, scratch: str, ceiling: float | None) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
+        self.ceiling = memory_ceiling() if ceiling is None else ceiling
         folder = Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         shares = {**environment(number, 1, (), folder), **dict.fromkeys(THREADS, str(cores))}
@@ -48,28 +50,33 @@ class Host:
     def send(self, message: Message) -> None:
         self.child.send(message)
 
-    def receive(self, seconds: float) -> tuple[list[Message], int]:
-        """Messages that are there, after waiting for the first; and the memory that the child holds, in bytes."""
+    def receive(self, seconds: float) -> list[Message]:
+        """Messages that are there, after waiting for the first. A child that holds too much memory is ended here."""
+        if self.child.held_bytes() > self.ceiling:
+            self.child.kill()
+            return [{"event": "gone", "reason": f"over the ceiling of {self.ceiling / 2**20:.0f} MiB of memory"}]
         found: list[Message] = []
         try:
             found.append(self.inbox.get(timeout=seconds)[1])
             while True:
                 found.append(self.inbox.get_nowait()[1])
         except queue.Empty:
-            return found, self.child.held_bytes()
+            return found
 
 
 class RayWorker:
     """The supervisor's end. When the actor or its node is gone, so is the worker; its child ends with it."""
 
-    def __init__(self, number: int, inbox: Inbox, first: Message, cores: int, gpus: float) -> None:
+    def __init__(
+        self, number: int, inbox: Inbox, first: Message, cores: int, gpus: float, ceiling: float | None
+    ) -> None:
         import ray
 
-        self.number, self.inbox, self.held = number, inbox, 0
+        self.number, self.inbox = number, inbox
         host = ray.remote(Host).options(
             num_cpus=cores, num_gpus=gpus, max_concurrency=2, scheduling_strategy="SPREAD", max_restarts=0
         )
-        self.actor: Any = host.remote(number, first, cores, first["scratch"])
+        self.actor: Any = host.remote(number, first, cores, first["scratch"], ceiling)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def send(self, message: Message) -> None:
@@ -80,15 +87,14 @@ class RayWorker:
 
         try:
             while True:
-                messages, self.held = ray.get(self.actor.receive.remote(WAIT_SECONDS))
-                for message in messages:
+                for message in ray.get(self.actor.receive.remote(WAIT_SECONDS)):
                     self.inbox.put((self, message))
         except ray.exceptions.RayError as error:
             reason = f"its actor or its node is gone ({type(error).__name__})"
             self.inbox.put((self, {"event": "gone", "reason": reason}))
 
     def held_bytes(self) -> int:
-        """At the last message. Its node has a ceiling of its own, so it does not count here."""
+        """None of this machine's: its node looks after itself."""
         return 0
 
     def kill(self) -> None:

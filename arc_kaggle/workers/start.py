@@ -44,7 +44,8 @@ def starter(config: SolveConfig, scratch: Path) -> Callable[[int, Inbox], Worker
     if config.ray_address:
         has = connect(config.ray_address)
         cores, share = max(1, int(has["CPU"]) // n_workers), min(1.0, has.get("GPU", 0) / n_workers)
-        return lambda number, inbox: RayWorker(number, inbox, first, cores, share)
+        ceiling = None if config.memory_gb is None else config.memory_gb * 1e9
+        return lambda number, inbox: RayWorker(number, inbox, first, cores, share, ceiling)
 
     def start(number: int, inbox: Inbox) -> Worker:
         if config.in_process:

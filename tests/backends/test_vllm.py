@@ -19,15 +19,21 @@ from models import LONGEST, TickingClock, assert_same, generate, lively_model, r
 from vllm_engines import QUICK, vllm_engine
 
 from arc_kaggle.budget import Deadline
+from arc_kaggle.candidate import Prediction
+from arc_kaggle.config import SolveConfig
 from arc_kaggle.engines.base import Completion, Decoding, Engine, Search
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.engines.vllm import VLLMEngine
 from arc_kaggle.errors import EngineError, ModelError
+from arc_kaggle.grid import as_grid
 from arc_kaggle.lora import LoraAdapter
 from arc_kaggle.memory import held_bytes
-from arc_kaggle.model import LoadedModel
-from arc_kaggle.recipe import EVERYWHERE, LoraConfig
+from arc_kaggle.model import LoadedModel, save_model
+from arc_kaggle.recipe import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
+from arc_kaggle.solve import solve_tasks
+from arc_kaggle.task import Pair, Task
 from arc_kaggle.tokens import TokenIds
+from arc_kaggle.worker import load_method
 
 TOLERANCE = 2e-4
 """Nats of one log-probability, in fp32 under weights ten times as large as usual."""
@@ -327,3 +333,36 @@ def test_a_model_that_vllm_cannot_load_is_refused_with_its_words(tmp_path: Path,
             generate(broken, PROMPTS, LIMITS)
     finally:
         broken.close()
+
+
+def test_a_run_is_tuned_here_and_answered_there(tmp_path: Path) -> None:
+    """The whole way, with a cut vocabulary: answers of the tuned weights, as the engine that shares them gives."""
+    model = tmp_path / "model"
+    save_model(lively_model(0), model, "lora", {})
+    optim, lora = OptimConfig(learning_rate=0.05), LoraConfig(RANK, 64, modules=EVERYWHERE)
+    options = {"model": model, "precision": "fp32", "device": "cpu", "cut_vocabulary": True, "vllm": QUICK}
+    config = SolveConfig("arc1:training", tmp_path, tune=TuneConfig(steps=3, optim=optim, lora=lora), **options)
+    found = {name: answers(replace(config, engine=name)) for name in ("hf", "vllm")}
+    assert found["hf"] == found["vllm"]
+    assert len({text for text, _ in found["hf"].values()}) > 3
+
+
+def answers(config: SolveConfig) -> dict[object, tuple[str, str | None]]:
+    """Text and reason of every prediction."""
+    config = replace(config, generate=replace(config.generate, n_views=4))
+    tasks = [copy_task(3), replace(copy_task(4), id="other")]
+    method, kept = load_method(config), list[Prediction]()
+    for _ in solve_tasks(tasks, method, config, NEVER, kept.append):
+        pass
+    if isinstance(method.engine, VLLMEngine):
+        assert len([*method.engine.shelf.folder.iterdir()]) == 1  # that of the last task alone
+        assert method.tuner is not None
+        method.tuner.reset()
+        assert [*method.engine.shelf.folder.iterdir()] == []
+        method.engine.close()
+    return {prediction.key: (prediction.text, prediction.reason) for prediction in kept}
+
+
+def copy_task(n_train: int) -> Task:
+    grids = [as_grid([[1, 2], [i, 3]]) for i in range(n_train)]
+    return Task("copy", tuple(Pair(grid, grid) for grid in grids), (Pair(grids[0], None),))

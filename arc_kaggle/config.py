@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from arc_kaggle.card import read_card
-from arc_kaggle.engines.capabilities import EngineName, Feature, check_engine
+from arc_kaggle.engines.capabilities import DECODING, EngineName, Feature, TunerName, check_engine, check_tuner
 from arc_kaggle.engines.vllm_asks import VLLMConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.generate import GenerateConfig
@@ -61,6 +61,8 @@ class SolveConfig:
     engine: EngineName = "hf"
     """What generates: `hf` shares the model with fine-tuning; `vllm` has one of its own in a process of its own, and
     takes LoRA adapters alone; `fake` repeats the test input and needs no model (for tests)."""
+    tuner: TunerName = "peft"
+    """What fine-tunes: `peft` on the model that is loaded anyway, `unsloth` on one of its own, LoRA adapters alone."""
     seed: int = 0
     """Seed of views, examples and adapters; with the task's id it makes the task's own generator."""
     overwrite: bool = False
@@ -107,6 +109,7 @@ class SolveConfig:
                 "trained; choose another recipe, such as lora"
             )
         check_engine(self.engine, wanted_features(self))
+        check_tuner(self.tuner, set(wanted_features(self)) - set(DECODING))
         if self.select_by in NEED_SCORES and not self.rescore.n_views:
             raise ConfigError(
                 f"option select_by: found {self.select_by} and rescore.n_views 0, expected scores to select by; add "

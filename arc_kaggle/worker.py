@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,12 @@ def load_method(config: SolveConfig) -> Method:
         tokenizer = SymbolTokenizer()
         echo = EchoEngine(open_id=tokenizer.id_of("I"), end_id=tokenizer.id_of(fake_format.end))
         return Method(echo, None, MinimalGridEncoder(), fake_format, tokenizer)
-    from arc_kaggle.engines.hf import HFEngine
+    if config.tuner == "unsloth":
+        from arc_kaggle.unsloth_tuner import import_unsloth
+
+        import_unsloth()
     from arc_kaggle.model import load_model
-    from arc_kaggle.tune import InProcessTuner
+    from arc_kaggle.serving import make_engine
     from arc_kaggle.vocabulary import cut_vocabulary
 
     model = load_model(
@@ -51,15 +53,7 @@ def load_method(config: SolveConfig) -> Method:
     )
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
-    if config.engine == "vllm":
-        from arc_kaggle.serving import PublishingTuner, start_vllm
-
-        vllm = start_vllm(model, config)
-        published = None if config.tune.weights == "none" else PublishingTuner(InProcessTuner(model, config.tune), vllm)
-        return Method(vllm, published, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
-    tuner = None if config.tune.weights == "none" else InProcessTuner(model, config.tune)
-    answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
-    engine = HFEngine(answering, config.generate.tokens_per_batch)
+    engine, tuner = make_engine(model, config)
     return Method(engine, tuner, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
 
 

@@ -65,6 +65,12 @@ worker runs `start` as it begins and `spoil` at every event of a job: its `begin
 is told, and its `end`. `prediction` has the task's id, and the view where there is one."""
 
 
+def until_ready(out: Path, n_workers: int) -> str:
+    """A `spoil` by which no stage goes on before so many workers are ready."""
+    n_ready = f"Path({str(out / 'events.jsonl')!r}).read_text().count('ready')"
+    return f"[time.sleep(0.05) for _ in range(2000) if {n_ready} < {n_workers}]"
+
+
 def task_values(n_tasks: int) -> dict[str, Any]:
     """Kaggle-format tasks t00, t01, ... in the order in which they are solved. The echo engine is right about those of
     even number, the fallback about none; t03, t07, ... have two test inputs, of which the second is echoed rightly.

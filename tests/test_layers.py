@@ -32,7 +32,7 @@ FLOW = """
     four_bit model coordinates vocabulary
     team attention optim training.average training.checkpoint tuned lora
     engines.capacity engines.cache engines.forward engines.policy engines.search engines.scoring engines.hf
-    engines.vllm_forcing engines.vllm_model engines.vllm_adapters engines.vllm tune
+    engines.vllm_forcing engines.vllm_model engines.vllm_adapters engines.vllm tune unsloth_tuner
     generate infer rescore
     training.validation
     config solve serving adapters stages worker
@@ -75,6 +75,7 @@ WITH_TORCH = {
     "engines.vllm",
     "tune",
     "serving",
+    "unsloth_tuner",
     "footprint",
     "rivals",
     "preflight",

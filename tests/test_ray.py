@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Run, fake_config, read_report, running, wait_until
+from processes import Run, fake_config, read_report, running, until_ready, wait_until
 
 from arc_kaggle.dispatch import solve
 from arc_kaggle.errors import ConfigError
@@ -71,7 +71,7 @@ def events(run: Run) -> list[dict[str, Any]]:
 def test_two_workers_on_one_machine(tmp_path: Path) -> None:
     submission, plan = wanted(tmp_path / "alone", 6)
     options = (*OPTIONS, "--ray-address", "local", "--plan", str(plan))
-    with running(tmp_path / "ray", *options, n_tasks=6, spoil="time.sleep(0.05)") as run:
+    with running(tmp_path / "ray", *options, n_tasks=6, spoil=until_ready(tmp_path / "ray" / "out", 2)) as run:
         assert run.wait(120) == 0, run.output
     assert (run.out / "submission.json").read_bytes() == submission
     assert workers_of(run) == {0, 1}

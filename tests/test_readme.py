@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-FOLDED = ("rules", "verifiers")
+FOLDED = ("rules", "verifiers", "planning", "workers", "bundle", "kaggle")
 """Packages that have one line in the file map; of others every module has its own."""
 
 

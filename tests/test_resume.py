@@ -240,6 +240,18 @@ def test_an_answer_that_the_clock_cut_off_replaces_none(tmp_path: Path) -> None:
     journal.finish(lambda: None, {})
 
 
+def test_evidence_comes_back_in_one_order(tmp_path: Path) -> None:
+    """Sums of numbers are not the same in every order."""
+    config = fake_config(tmp_path, 1)
+    journal = Journal(config, load_tasks(config.tasks))
+    for view in (2, 0, 1):
+        journal.keep_prediction(prediction([[1]], view, task_id="t00"))
+        journal.keep_score(CandidateScore("t00", 0, view, as_grid([[1]]), 1.0))
+    assert [p.view for p in journal.predictions_of("t00")] == [0, 1, 2]
+    assert [score.view for score in journal.scores_of("t00")] == [0, 1, 2]
+    journal.finish(lambda: None, {})
+
+
 # A full disk ----------------------------------------------------------------------------------------------------------
 
 

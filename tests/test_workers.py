@@ -9,14 +9,14 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import fake_config, read_report, running, tiny_model, wait_until, write_tasks
+from processes import fake_config, read_report, running, tiny_model, until_ready, wait_until, write_site, write_tasks
 from scripted import ScriptedWorker
 
 from arc_kaggle import adapters as adapters_module
@@ -191,35 +191,41 @@ class Interleaved:
 
     def done(self, *_: Any) -> None: ...
 
+    def lost(self, worker: int, job: Job, *_: Any) -> None:
+        self.left[job.task_id].appendleft(job)
+
 
 @settings(max_examples=8)
-@given(order=st.lists(st.integers(0, 3), min_size=20, max_size=20))
-def test_any_order_of_finished_stages_gives_the_same_submission(
-    tmp_path_factory: pytest.TempPathFactory, order: list[int]
+@given(order=st.lists(st.integers(0, 3), min_size=20), lost=st.lists(st.booleans(), max_size=12))
+def test_any_order_of_finished_and_lost_stages_gives_the_same_submission(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], lost: list[bool]
 ) -> None:
-    def submission(order: list[int]) -> bytes:
+    def submission(order: list[int], lost: list[bool]) -> bytes:
         folder = tmp_path_factory.mktemp("run")
         with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ScriptedWorker, "failures", chain(lost, repeat(False)))
             patched.setattr(start, "InProcessWorker", ScriptedWorker)
-            plan = Interleaved(["t00", "t01", "t02", "t03"], iter(order))
+            plan = Interleaved(["t00", "t01", "t02", "t03"], chain(order, repeat(0)))
             patched.setattr(dispatch, "make_plan", lambda *_: plan)
             config = fake_config(folder, 4, in_process=True, recipe="lora", **SCORED)
             solve(config)
         return (config.out / "submission.json").read_bytes()
 
-    assert submission(order) == submission([0] * 20)
+    assert submission(order, lost) == submission([], [])
 
 
 SCORED = {"rescore": RescoreConfig(n_views=2), "select_by": "poe"}
 
 
-def test_one_two_and_four_workers_give_the_same_submission(tmp_path: Path) -> None:
+def test_one_two_and_four_workers_give_the_same_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the plan that one of them made. The one with four loses a worker on its way."""
     first = fake_config(tmp_path / "1", 12)
     solve(first)
     wanted, plan = (first.out / "submission.json").read_bytes(), first.out / "plan.json"
     second = fake_config(tmp_path / "2", 12, workers=2, plan=plan)
-    solve(second)
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(write_site(tmp_path / "site", until_ready(second.out, 2))))
+        solve(second)
     assert (second.out / "submission.json").read_bytes() == wanted
     assert {stage["worker"] for row in read_report(second.out)["reports"] for stage in row["stages"]} == {0, 1}
     options = ("--engine", "fake", "--recipe", "none", "--workers", "4", "--plan", str(plan))

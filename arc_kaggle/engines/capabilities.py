@@ -21,7 +21,7 @@ ENGINES: Mapping[EngineName, frozenset[Feature]] = {
 }
 TUNERS: Mapping[TunerName, frozenset[Feature]] = {
     "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary")),
-    "unsloth": frozenset(("lora", "cut vocabulary")),
+    "unsloth": frozenset(("lora",)),  # it loads the folder itself, in one piece
 }
 
 

@@ -27,7 +27,9 @@ def load(served: Served, config: VLLMConfig) -> Any:
 
     adapters = {"enable_lora": True, "max_lora_rank": served.max_rank, "max_loras": config.max_adapters}
     on_gpu = torch.cuda.is_available()
-    memory = {"kv_cache_memory_bytes": config.cache_gb * 2**30} if on_gpu else {"block_size": 32}  # the CPU's smallest
+    memory: dict[str, Any] = {"block_size": 32}  # the smallest on a CPU, whose cache has its size by the environment
+    if on_gpu:  # a share would be of the whole GPU, and asked to be free beside what fine-tuning holds
+        memory = {"kv_cache_memory_bytes": config.cache_gb * 2**30, "gpu_memory_utilization": 0.01}
     return LLMEngine.from_engine_args(
         EngineArgs(
             model=str(served.folder),

@@ -50,21 +50,19 @@ class VLLMProcess:
 
     def start(self) -> None:
         self.pipe, theirs = Pipe()
-        printed, name = tempfile.mkstemp(prefix="arc-kaggle-vllm-", suffix=".log")
-        self.log = Path(name)
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # for as long as the process
         package_root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         cache = {"VLLM_CPU_KVCACHE_SPACE": str(self.config.cache_gb)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "arc_kaggle.engines.vllm_child", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            stdout=printed,
-            stderr=printed,
+            stdout=self.log,
+            stderr=self.log,
             pass_fds=[theirs.fileno()],
             env={**DEFAULTS, **os.environ, **SWITCHES, **cache, **self.environment, "PYTHONPATH": path},
         )
         theirs.close()
-        os.close(printed)
         self.lives += 1
         self.ready = False
         self.bytes_at_first, self.adapters = 0, set[int]()
@@ -137,12 +135,13 @@ class VLLMProcess:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         self.pipe.close()
-        self.log.unlink(missing_ok=True)
+        self.log.close()
 
     def _last_words(self) -> str:
         code = self.process.wait()
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()
         return f"{how}: {' / '.join(lines[-3:])[-600:]}"
 
 

@@ -40,6 +40,7 @@ class Planner:
         self._running: dict[str, Job] = {}
         self._pinned: dict[WorkerId, str] = {}
         self._given_up: set[str] = set()
+        self._over = False
         self._waiting = Waiting(Options(config, self.costs))
         self._backlog = Backlog(self.costs, config)
         for state in self.states.values():
@@ -53,6 +54,9 @@ class Planner:
         left = self.deadline.seconds_left
         self._set_price()
         job = self._pinned_job(worker, left) or self._waiting.take(left)
+        if not job and not self._running and not self._over:  # before it ends it looks at everything, once
+            job = self._waiting.take(left, len(self.states))
+            self._over = job is None
         if job:
             self._running[job.task_id] = job
             self._log("start", worker, job)
@@ -117,6 +121,7 @@ class Planner:
     def _take(self, worker: WorkerId, job: Job, outcome: Outcome) -> None:
         state = self.states[job.task_id]
         self._running.pop(job.task_id, None)
+        self._over = False
         self._waiting.remove(job.task_id)
         self._learn(state, job, outcome)
         self._backlog.count(state.size, _level(state), -1)
@@ -137,6 +142,7 @@ class Planner:
     def _take_loss(self, job: Job, reason: str) -> None:
         state = self.states[job.task_id]
         self._running.pop(job.task_id, None)
+        self._over = False
         state.n_lost += 1
         state.level += 1
         if state.n_lost >= self.config.max_tries:

@@ -23,6 +23,7 @@ class Queue:
 
     def remove(self, task_id: str) -> None:
         self._serials.pop(task_id, None)
+        self._drop(2)  # as they come, so that no single call has to drop them all
 
     def pop(self) -> str | None:
         """The first task, which is then no more in it; None where it is empty."""
@@ -34,6 +35,11 @@ class Queue:
     @property
     def first(self) -> str | None:
         """The first task; None where it is empty."""
-        while self._heap and self._serials.get(self._heap[0][1]) != self._heap[0][2]:
-            heapq.heappop(self._heap)
+        self._drop(len(self._heap))
         return self._heap[0][1] if self._heap else None
+
+    def _drop(self, most: int) -> None:
+        """Drop up to so many entries that would come first and are of no use any more."""
+        while most and self._heap and self._serials.get(self._heap[0][1]) != self._heap[0][2]:
+            heapq.heappop(self._heap)
+            most -= 1

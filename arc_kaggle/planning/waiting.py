@@ -7,7 +7,7 @@ from arc_kaggle.planning.options import Option, Options, TaskState
 from arc_kaggle.planning.queue import Key, Queue
 
 LOOKS = 4
-"""Most tasks that are looked at in one queue, so that a decision takes about the same time whatever the tasks are."""
+"""Most tasks that a decision looks at in one queue, unless it is the last."""
 FIRST: tuple[Stage, ...] = ("quick",)
 LATER: tuple[Stage, ...] = ("tune", "answer", "score")
 
@@ -44,10 +44,10 @@ class Waiting:
     def best(self, state: TaskState) -> Option | None:
         return self.options.best(state, self.price)
 
-    def take(self, seconds_left: float) -> Job | None:
+    def take(self, seconds_left: float, looks: int = LOOKS) -> Job | None:
         """The next job, whose task then waits no more. Nothing else starts as long as a quick answer can."""
         for stages in (FIRST, LATER):
-            job = self._worthiest(stages, seconds_left) or self._smallest(stages, seconds_left)
+            job = self._worthiest(stages, seconds_left) or self._smallest(stages, seconds_left, looks)
             if job:
                 self.remove(job.task_id)
                 return job
@@ -82,11 +82,11 @@ class Waiting:
         option = self.best(state)
         return option.worth / 2**state.n_lost if option else 0.0
 
-    def _smallest(self, stages: tuple[Stage, ...], seconds_left: float) -> Job | None:
+    def _smallest(self, stages: tuple[Stage, ...], seconds_left: float, looks: int) -> Job | None:
         """What needs least, where that fits: close to the deadline, and when estimates have come down."""
         queue, looked = self._by_need[stages], list[str]()
         job = None
-        while job is None and len(looked) < LOOKS and (task_id := queue.pop()):
+        while job is None and len(looked) < looks and (task_id := queue.pop()):
             job = self.fitting(self._states[task_id], seconds_left)
             looked.append(task_id)
         for task_id in looked:

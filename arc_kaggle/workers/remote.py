@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from arc_kaggle.memory import memory_ceiling
 from arc_kaggle.workers.base import THREADS, Inbox, Message, environment
 from arc_kaggle.workers.child import ChildWorker
 
+CONNECT_SECONDS = 10.0
+"""Most seconds until a cluster answers."""
 WAIT_SECONDS = 1.0
 """Most seconds for which a call waits for messages."""
 QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
@@ -28,9 +31,12 @@ def connect(address: str) -> dict[str, float]:
         raise ConfigError("option ray_address: ray is not installed; pip install 'arc_kaggle[ray]'") from error
     try:
         if not ray.is_initialized():
-            where = {"include_dashboard": False} if address == "local" else {"address": address}
-            ray.init(**where, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+            host, _, port = address.rpartition(":")
+            if host:  # Ray itself tries for minutes
+                socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+            own = {"include_dashboard": False} if address == "local" else {}
+            ray.init(address, **own, log_to_driver=False, logging_level="error")
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"option ray_address: found {address!r}, where no cluster answers: {error}") from error
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return {**ray.cluster_resources(), "nodes": len(nodes)}

@@ -339,7 +339,7 @@ def test_a_run_is_tuned_here_and_answered_there(tmp_path: Path) -> None:
     """The whole way, with a cut vocabulary: answers of the tuned weights, as the engine that shares them gives."""
     model = tmp_path / "model"
     save_model(lively_model(0), model, "lora", {})
-    optim, lora = OptimConfig(learning_rate=0.05), LoraConfig(RANK, 64, modules=EVERYWHERE)
+    optim, lora = OptimConfig(learning_rate=5e-3), LoraConfig(RANK, modules=EVERYWHERE)
     options = {"model": model, "precision": "fp32", "device": "cpu", "cut_vocabulary": True, "vllm": QUICK}
     config = SolveConfig("arc1:training", tmp_path, tune=TuneConfig(steps=3, optim=optim, lora=lora), **options)
     found = {name: answers(replace(config, engine=name)) for name in ("hf", "vllm")}

@@ -147,7 +147,7 @@ def test_a_search_asks_for_no_more_tokens_than_can_be_over_the_threshold(model: 
 def test_a_search_stops_at_its_nodes_and_gives_its_requests_up(model: LoadedModel) -> None:
     process = PlainProcess(model)
     found = run(process, searches(model, Search(0.01, max_nodes=3)))
-    assert [each.stopped for each in found] == ["nodes", "nodes", "nodes", ""]
+    assert [(each.stopped, each.nodes) for each in found] == [("nodes", 3)] * 3 + [("", 0)]
     assert process.asks == {}
 
 

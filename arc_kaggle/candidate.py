@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import exp, inf
@@ -126,18 +125,6 @@ def group_candidates(predictions: Iterable[Prediction], scores: Iterable[Candida
         for key, group in groups.items()
         if (grid := group[0].grid) is not None
     ]
-
-
-def append_prediction(folder: Path, prediction: Prediction) -> None:
-    """Add one line to the file of the prediction's task, in one write, so that it survives the death of the writer.
-
-    A torn last line, left by an earlier writer that was killed, is cut off first.
-    """
-    line = json.dumps(prediction.to_json()) + "\n"
-    with (folder / f"{prediction.task_id}.jsonl").open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line.encode())
 
 
 def read_predictions(path: Path) -> list[Prediction]:

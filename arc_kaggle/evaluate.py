@@ -70,6 +70,8 @@ class EvaluateConfig:
     """What generates; `fake` needs no model (for tests)."""
     seed: int = 0
     """Seed of views, examples and adapters; one for all checkpoints and recipes."""
+    workers: int = 0
+    """Worker processes, as for `solve`."""
     in_process: bool = False
     """Run the models in this process; no crash protection (for tests)."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
@@ -88,7 +90,7 @@ class EvaluateConfig:
 
 TO_SOLVE = (
     *("tasks", "prompt", "encoder", "precision", "four_bit", "cut_vocabulary", "device", "engine", "seed"),
-    *("in_process", "generate"),
+    *("workers", "in_process", "generate"),
 )
 """Options that go to `solve` as they are."""
 

@@ -16,6 +16,7 @@ import torch
 from arc_kaggle.budget import Deadline
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.engines.base import Engine
+from arc_kaggle.engines.capacity import bytes_at_hand
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.engines.vllm import VLLMEngine
 from arc_kaggle.engines.vllm_asks import EXTRA, Served
@@ -38,7 +39,8 @@ def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner 
     """Who answers with a loaded model, and who tunes it. Raises EngineError, ConfigError."""
     answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
     vllm = start_vllm(model, config) if config.engine == "vllm" else None
-    engine: Engine = vllm or HFEngine(answering, config.generate.tokens_per_batch)
+    room = bytes_at_hand(model.device, max(1, config.workers))
+    engine: Engine = vllm or HFEngine(answering, config.generate.tokens_per_batch, max_bytes=room)
     if config.tune.weights == "none":
         return engine, None
     if config.tuner == "peft":

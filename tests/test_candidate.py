@@ -13,18 +13,18 @@ from strategies import prediction, predictions
 
 from arc_kaggle.candidate import (
     Prediction,
-    append_prediction,
     group_candidates,
     read_prediction_folder,
     read_predictions,
 )
+from arc_kaggle.durable import append_lines, cut_torn
 from arc_kaggle.errors import SubmissionError
 from arc_kaggle.grid import grid_lists
 
 
 def write(folder: Path, *found: Prediction) -> Path:
     for one in found:
-        append_prediction(folder, one)
+        append_lines(folder / f"{one.task_id}.jsonl", [one.to_json()])
     return folder / f"{found[0].task_id}.jsonl"
 
 
@@ -67,7 +67,8 @@ def test_a_torn_last_line_is_passed_over_and_cut_off_by_the_next_writer(
     n_left = data.draw(st.integers(0, len(whole) - 1))
     path.write_bytes(whole[:n_left])
     assert [p.view for p in read_predictions(path)] == ([0] if n_left >= first else [])
-    append_prediction(path.parent, prediction([[3]], 2))
+    cut_torn(path)
+    write(path.parent, prediction([[3]], 2))
     assert [p.view for p in read_predictions(path)] == ([0, 2] if n_left >= first else [2])
 
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import TASK_JSON, WriteJson, grids, prediction, small_task
 
-from arc_kaggle.candidate import append_prediction, read_prediction_folder
+from arc_kaggle.candidate import read_prediction_folder
 from arc_kaggle.combine import CombineConfig, combine, one_each
 from arc_kaggle.dataset import load_tasks
+from arc_kaggle.durable import append_lines
 from arc_kaggle.errors import ArcKaggleError, ConfigError, SubmissionError
 from arc_kaggle.grid import Grid, grid_lists, same_grid
 from arc_kaggle.submission import choose_attempts, read_submission
@@ -32,7 +33,8 @@ def run_folder(folder: Path, answers: Answers, log_prob: float = -1.0, **change:
     """A run of `solve` with one view for each answer to the small task."""
     (folder / "predictions").mkdir(parents=True)
     for view, grid in enumerate(answers):
-        append_prediction(folder / "predictions", replace(prediction(grid, view, log_prob=log_prob), **change))
+        found = replace(prediction(grid, view, log_prob=log_prob), **change)
+        append_lines(folder / "predictions" / f"{found.task_id}.jsonl", [found.to_json()])
     return folder
 
 

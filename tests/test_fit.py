@@ -22,8 +22,8 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.fit import Drop, Fitted, fit_query, fit_training, similarity
 from arc_kaggle.fit_report import Length, TaskFit
 from arc_kaggle.generate import GenerateConfig, make_requests
-from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.grid import Grid, as_grid, grid_lists
+from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.lengths import FitConfig, fit
 from arc_kaggle.model import box_tokenizer
 from arc_kaggle.prompt import query_prompt, training_prompt

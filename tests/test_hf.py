@@ -16,7 +16,7 @@ from arc_kaggle.budget import Deadline
 from arc_kaggle.engines import cache
 from arc_kaggle.engines.base import Completion, Search
 from arc_kaggle.engines.cache import SlotCache
-from arc_kaggle.engines.capacity import COSTS, batches, max_width, slot_bytes
+from arc_kaggle.engines.capacity import COSTS, batches, bytes_at_hand, max_width, n_slots_within, slot_bytes
 from arc_kaggle.engines.forward import Forward
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.errors import EngineError
@@ -147,6 +147,18 @@ def test_slots_take_as_many_bytes_as_planned(model: LoadedModel, monkeypatch: py
         n_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
         n_slots = 4 * (256 + 5 + 1)  # the longest prompt has 200 tokens
         assert n_bytes == n_slots * slot_bytes(model.network, autocast or torch.float32)
+
+
+def test_a_batch_is_planned_from_the_memory_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arc_kaggle.engines.capacity.memory_ceiling", lambda: 8e6)
+    room = bytes_at_hand(torch.device("cpu"), n_workers=2)
+    assert room == 2e6
+    network = lively_model(0).network
+    n_slots = n_slots_within(network, torch.float32, 10**9, room)
+    assert n_slots * slot_bytes(network, torch.float32) <= room < (n_slots + 1) * slot_bytes(network, torch.float32)
+    assert len(list(batches([400] * 9, [100] * 9, n_slots))) == -(-9 // (n_slots // 500))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10e9, 24e9))
+    assert bytes_at_hand(torch.device("cuda"), n_workers=4) == 5e9  # a worker has a GPU to itself
 
 
 def test_a_large_vocabulary_makes_narrow_forwards() -> None:

@@ -11,10 +11,11 @@ import pytest
 from processes import N_VIEWS, fake_config, read_report, score_by_hand, task_values
 from strategies import WriteJson, prediction
 
-from arc_kaggle.candidate import CandidateScore, append_prediction
+from arc_kaggle.candidate import CandidateScore, Prediction
 from arc_kaggle.cli import main
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.dispatch import solve
+from arc_kaggle.durable import append_lines
 from arc_kaggle.errors import SubmissionError, TaskError
 from arc_kaggle.grid import as_grid
 from arc_kaggle.score import ScoreConfig, score
@@ -26,6 +27,10 @@ def run(tmp_path: Path) -> SolveConfig:
     config = fake_config(tmp_path, 9, in_process=True)
     solve(config)
     return config
+
+
+def add(out: Path, found: Prediction) -> None:
+    append_lines(out / "predictions" / f"{found.task_id}.jsonl", [found.to_json()])
 
 
 def test_the_command_the_report_and_an_independent_computation_agree(
@@ -55,7 +60,7 @@ def test_predictions_are_voted_on_anew(run: SolveConfig) -> None:
     assert {name: value for name, value in scores.items() if name != "selection"} == read_report(run.out)["scores"]
     assert score(ScoreConfig(run.out / "predictions", run.tasks)) == scores
     for view in range(N_VIEWS, 3 * N_VIEWS):
-        append_prediction(run.out / "predictions", prediction([[9]], view, task_id="t01"))
+        add(run.out, prediction([[9]], view, task_id="t01"))
     assert score(ScoreConfig(run.out, run.tasks))["kaggle"]["mean"] == pytest.approx(8 / 11)
 
 
@@ -64,10 +69,9 @@ def test_every_way_to_select_is_judged(run: SolveConfig, capsys: pytest.CaptureF
     often, sure = [[1, 1], [1, 1]], [[8]]
     answer = next(iter(task_values(9)["t01"]["test"]))["output"]
     assert answer not in (often, sure)
-    folder = run.out / "predictions"
-    (folder / "t01.jsonl").unlink()
+    (run.out / "predictions" / "t01.jsonl").unlink()
     for view, (grid, log_prob) in enumerate([(often, -3.0), (often, -3.0), (sure, -0.1), (answer, -0.5)]):
-        append_prediction(folder, prediction(grid, view, task_id="t01", log_prob=log_prob))
+        add(run.out, prediction(grid, view, task_id="t01", log_prob=log_prob))
     (run.out / "scores").mkdir(exist_ok=True)
     with (run.out / "scores" / "t01.jsonl").open("w") as file:
         for grid, nll in ((often, 3.0), (sure, 9.0), (answer, 1.0)):

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 from arc_kaggle.errors import EngineError
+from arc_kaggle.memory import memory_ceiling
 
+KV_SHARE = 0.5
+"""Of the memory at hand, for keys and values."""
 LOGIT_BYTES = 2**30
 """Most bytes that are held for the logits of one forward."""
 BYTES_PER_LOGIT = 12
@@ -48,6 +51,16 @@ def slot_bytes(network: Any, dtype: torch.dtype) -> int:
 def n_slots_within(network: Any, dtype: torch.dtype, max_slots: int, max_bytes: float) -> int:
     """Slots that a batch may have."""
     return max_slots if max_bytes == inf else min(max_slots, int(max_bytes // slot_bytes(network, dtype)))
+
+
+def bytes_at_hand(device: torch.device, n_workers: int = 1) -> float:
+    """Bytes that keys and values of a batch may take, the rest being for fine-tuning and what a forward needs.
+
+    On a GPU that is a share of what is free on it, elsewhere of what the host grants, which all workers share.
+    """
+    if device.type == "cuda":
+        return KV_SHARE * torch.cuda.mem_get_info(device)[0]
+    return KV_SHARE * memory_ceiling() / n_workers
 
 
 def max_width(network: Any, n_rows: int, costs: Costs) -> int:

@@ -18,12 +18,13 @@ from arc_kaggle.errors import ConfigError, WorkerError
 from arc_kaggle.evaluation.columns import Column, judge, view_counts
 from arc_kaggle.evaluation.model_folders import ModelFolder
 from arc_kaggle.report import TaskRun, scores_json
+from arc_kaggle.run_folder import MAY_DIFFER
 from arc_kaggle.submission import Attempts, read_submission, write_atomically
 from arc_kaggle.task import Task, task_to_json
 
 PART_FILE = "part.json"
 """Written into the folder of a part that is through."""
-NOT_SETTINGS = ("tasks", "select", "out", "model", "time_limit_minutes", "overwrite", "in_process")
+NOT_SETTINGS = ("tasks", "select", "model", *MAY_DIFFER)
 """Options of `solve` that say where or how long; tasks and model count by their digests instead."""
 NO_LIMIT_MINUTES = 60.0 * 24 * 365
 """The time limit of a part. Its end is set by the caps of its tasks alone, so that no clock decides on a score."""

@@ -12,8 +12,8 @@ import torch
 from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.generate import GenerateConfig, make_requests
-from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.grid import same_grid
+from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import summed_loss
 from arc_kaggle.task import Task

@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 OUT ?= out/dry-run
 
-.PHONY: dry-run test lint clean test-backends
+.PHONY: dry-run test lint clean test-backends test-kaggle
 
 # The 20 evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
 dry-run: .venv/installed
@@ -20,9 +20,21 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The submission notebook as a rerun with 240 hidden tasks, in a fresh environment that was installed from a bundle of
+# this machine, with the network cut. About 15 minutes.
+test-kaggle: .venv/installed
+	rm -rf out/bundle out/kernel
+	$(BIN)/arc-kaggle bundle build here --out out/bundle
+	$(PYTHON) -m venv out/kernel
+	out/kernel/bin/python -m pip install --quiet -c constraints.txt ipykernel
+	ARC_KAGGLE_RERUN_TASKS=240 ARC_KAGGLE_BUNDLE=$(CURDIR)/out/bundle ARC_KAGGLE_KERNEL=$(CURDIR)/out/kernel/bin/python \
+	  $(BIN)/pytest tests/test_notebooks.py -k rerun_answers
+
 # The suites of vLLM and Unsloth, without a GPU, in environments of their own. Both packages want Linux on x86-64 here.
-test-backends: .venv-vllm/installed .venv-unsloth/installed
-	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider tests/test_engine.py tests/backends
+#    VLLM=vllm-0.19.1     another version; it wants torch 2.10.0 from an index of CPU builds
+VLLM ?= vllm
+test-backends: .venv-$(VLLM)/installed .venv-unsloth/installed
+	OMP_NUM_THREADS=1 .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/test_engine.py tests/backends
 	OMP_NUM_THREADS=1 .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/backends
 
 # Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go
@@ -45,4 +57,4 @@ test-backends: .venv-vllm/installed .venv-unsloth/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-vllm .venv-unsloth out
+	rm -rf .venv .venv-vllm* .venv-unsloth out

@@ -6,6 +6,9 @@ Every task is fine-tuned first, so that answers are realistic; with `--tune none
 a row take turns on the same prompts; seconds are summed over tasks, and the median of the repeats counts. Prints a
 JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling. The ceiling is what arithmetic allows,
 measured: every prompt and its answers fed once, as if all of them had been known.
+
+Expected before the first run, on two cores with the model in the box: row 1 with drafts 5x against one at a time and 2x
+against batched; row 2 with drafts 3x at 0.2, less at 0.05; row 3 3x at 16 candidates, two thirds of the ceiling at 64.
 """
 
 from __future__ import annotations

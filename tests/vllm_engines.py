@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from pathlib import Path
+from shutil import rmtree
 
 from models import LONGEST
 
@@ -19,4 +21,6 @@ def vllm_engine(model: LoadedModel, max_rank: int = 0, config: VLLMConfig = QUIC
     """Whoever asks for it closes it."""
     folder = Path(tempfile.mkdtemp(prefix="arc-kaggle-model-"))
     write_network(model, folder)
-    return VLLMEngine(Served(folder, "float32", model.end_id, len(model.tokenizer), LONGEST, max_rank), config)
+    engine = VLLMEngine(Served(folder, "float32", model.end_id, len(model.tokenizer), LONGEST, max_rank), config)
+    weakref.finalize(engine, rmtree, folder, ignore_errors=True)
+    return engine

@@ -325,7 +325,10 @@ def test_a_silent_worker_is_killed_at_the_deadline(tmp_path: Path, monkeypatch: 
     started = time.monotonic()
     solve(config)
     assert time.monotonic() - started < dispatch.CLOSING_SECONDS + 3
-    assert rows(assert_on_disk(config))["t01"] == (1, "cut short in quick; not reached")
+    tries, verdict = rows(assert_on_disk(config))["t01"]
+    # two clocks run out at that moment, the worker's and the run's; whichever is read first gives the reason
+    assert (tries, verdict.partition("; ")[2]) == (1, "not reached")
+    assert verdict.partition("; ")[0] in ("cut short in quick", "the worker did not answer in time")
 
 
 @pytest.mark.parametrize("fault", ["time.sleep(99)", STOP])

@@ -21,7 +21,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # The submission notebook as a rerun with 240 hidden tasks, in a fresh environment that was installed from a bundle of
-# this machine, with the network cut. About 15 minutes.
+# this machine, with the network cut. About 15 minutes; the second convention finds the packages installed already.
 test-kaggle: .venv/installed
 	rm -rf out/bundle out/kernel
 	$(BIN)/arc-kaggle bundle build here --out out/bundle

@@ -214,7 +214,7 @@ def test_a_rerun_answers_the_hidden_tasks_in_time(flat: bool, tmp_path: Path) ->
     assert session.seconds < 60 * minutes
     assert f"{n_answered} of {n_all}" in session.said and "my-model" in session.said
     assert not (session.working / "rehearsal").exists()
-    assert (f"package at {ROOT}" in session.said) == (KERNEL is None)
+    assert (f"package at {ROOT / 'arc_kaggle'}" in session.said) == (KERNEL is None)
 
 
 def test_a_commit_rehearses(session: Session) -> None:

@@ -1,8 +1,9 @@
-"""Durable lines: one JSON object a line, each with its checksum, so that a torn or flipped line is found."""
+"""Durable files: one JSON object a line, each with its checksum, so that a torn or flipped line is found."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -83,3 +84,18 @@ def set_aside(path: Path, values: Iterable[Mapping[str, Any]]) -> Path:
     os.replace(path, aside)
     append_lines(path, values, sync=True)
     return aside
+
+
+def flush(path: Path) -> None:
+    """Bring a file or a folder onto the disk, so that a power cut leaves no folder without its content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

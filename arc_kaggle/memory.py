@@ -13,6 +13,15 @@ _UNLIMITED = 2**60
 """cgroup v1 has no word for it, but a number near 2**63."""
 
 
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch words it, on GPUs and on CPUs."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the host or of a device ran out; torch has no class for the former."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+
+
 def memory_ceiling(root: Path = Path("/")) -> float:
     """Bytes that all workers together may hold; infinite where the system does not say (not Linux)."""
     known = [limit for limit in (*_cgroup_limits(root), *_available(root)) if limit < _UNLIMITED]

@@ -21,7 +21,6 @@ from arc_kaggle.generate import make_requests
 from arc_kaggle.infer import Interpreter, predict
 from arc_kaggle.prompt import Loss, PromptFormat
 from arc_kaggle.recipe import TuneConfig, TuneReport
-from arc_kaggle.report import TaskRun
 from arc_kaggle.rescore import rescore
 from arc_kaggle.task import Task
 from arc_kaggle.tokens import Example, Tokenizer
@@ -58,24 +57,6 @@ class Answered:
 
 
 Keep = Callable[[Prediction], None]
-
-
-def solve_tasks(
-    tasks: Sequence[Task], method: Method, config: SolveConfig, deadline: Deadline, keep: Keep
-) -> Iterator[TaskRun]:
-    """Hand every prediction to `keep` as it comes; yield what a task took as soon as the task is through.
-
-    With a tuner tasks are done one by one, all views of a task in one batch; without one all tasks share batches.
-    """
-    groups = [tuple(tasks)] if method.tuner is None else [(task,) for task in tasks]
-    for group in groups:
-        tuned = tune_task(group[0], method, config, deadline)
-        started = time.monotonic()
-        answered = answer_views(group, range(config.generate.n_views), method, config, deadline, keep)
-        seconds = (time.monotonic() - started) / len(group)
-        for task in group:
-            reasons, dropped = dict(answered[task.id].reasons), answered[task.id].dropped_pairs
-            yield TaskRun(task.id, tuned, seconds, reasons, dropped)
 
 
 def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadline, level: int = 0) -> TuneReport:

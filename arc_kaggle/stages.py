@@ -14,6 +14,7 @@ from arc_kaggle.budget import Deadline
 from arc_kaggle.candidate import Prediction
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.errors import ArcKaggleError
+from arc_kaggle.memory import is_out_of_memory
 from arc_kaggle.planning.jobs import Job
 from arc_kaggle.recipe import TuneReport
 from arc_kaggle.solve import Method, answer_views, score_task, tune_task
@@ -21,10 +22,6 @@ from arc_kaggle.task import Task, task_from_json
 
 Message = Mapping[str, Any]
 Send = Callable[[Message], None]
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How torch words it, on GPUs and on CPUs."""
-
-
 UNTUNED_LEVEL = 3
 """From this level on a task is answered by the base."""
 
@@ -125,11 +122,6 @@ def _tell(prediction: Prediction, send: Send) -> None:
 
 def is_tuned(report: TuneReport) -> bool:
     return not report.outcome.startswith("base")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory of the host or of the device ran out; torch has no class for the former."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def gentler_prompts(config: SolveConfig, level: int) -> SolveConfig:

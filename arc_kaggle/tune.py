@@ -22,6 +22,7 @@ from arc_kaggle.encoder import GridEncoder
 from arc_kaggle.errors import TuneError
 from arc_kaggle.fit import Drop, fit_training
 from arc_kaggle.lora import AllWeights, LoraAdapter, TunableWeights
+from arc_kaggle.memory import is_out_of_memory
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.optim import Optimizer, collate, padded_length
 from arc_kaggle.prompt import Loss, PromptFormat, training_prompt
@@ -122,12 +123,6 @@ def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[li
 
 
 OUT_OF_MEMORY = "base: out of memory"
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How torch words it; it has no class for memory of the host."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def tune_within_memory(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from arc_kaggle.durable import digest, flush
 from arc_kaggle.errors import ModelError
 
 ABOUT_FILE = "tuned.json"
@@ -40,10 +40,10 @@ def save_tuned(folder: Path, origin: Origin, write: Callable[[Path], None]) -> N
         about = {"origin": origin, "sha256": {path.name: digest(path) for path in sorted(partial.iterdir())}}
         (partial / ABOUT_FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
         for path in (*partial.iterdir(), partial):
-            _flush(path)
+            flush(path)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ModelError(f"tuned weights {folder}: could not be written: {error}; make room there") from error
@@ -65,20 +65,6 @@ def check_tuned(folder: Path, origin: Origin) -> None:
             f"{name}: found {found.get(name)!r}, expected {origin.get(name)!r}" for name in differing
         )
         raise ModelError(f"tuned weights {folder}: made for something else: {differences}; tune the task again")
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Bring a file or a folder onto the disk, so that a power cut leaves no folder without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def describe_origin(network: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def test_torch_comes_with_the_model_and_with_nothing_else() -> None:
     [
         ("import torch.nn as nn", [("torch", True)]),
         ("from arc_kaggle.grid import Grid", [("grid", True)]),
-        ("from arc_kaggle import cli, solve_tasks", [("cli", True), ("arc_kaggle", True)]),
+        ("from arc_kaggle import cli, SolveConfig", [("cli", True), ("arc_kaggle", True)]),
         ("from arc_kaggle.engines import hf", [("engines.hf", True)]),
         ("import arc_kaggle.engines.hf, arc_kaggle", [("engines.hf", True), ("arc_kaggle", True)]),
         ("def f():\n from torch import nn", [("torch", False)]),

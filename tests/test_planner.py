@@ -387,18 +387,6 @@ def test_the_worker_that_tuned_answers_and_another_one_where_it_died() -> None:
     assert _next(planner, 0, "answer").level == 1
 
 
-def test_weights_that_are_gone_are_tuned_again_or_done_without() -> None:
-    planner = Planner([SHORT], PlanConfig(), 1, Deadline.never())
-    planner.done(0, _next(planner, 0, "quick"), Outcome(1))
-    planner.done(0, _next(planner, 0, "tune"), Outcome(1))
-    planner.weights_gone("short")
-    planner.done(0, _next(planner, 0, "tune"), Outcome(1))
-    planner.done(0, _next(planner, 0, "answer"), Outcome(1, 0.5, 0.5))
-    planner.weights_gone("short")
-    assert planner.next_job(0) is None
-    assert [plan.ended for plan in planner.summary()] == ["its tuned weights are gone"]
-
-
 def _next(planner: Planner, worker: int, stage: str) -> Job:
     job = planner.next_job(worker)
     assert job is not None

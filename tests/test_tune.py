@@ -26,6 +26,7 @@ from arc_kaggle.errors import TuneError
 from arc_kaggle.footprint import project_memory
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.grid import as_grid
+from arc_kaggle.memory import is_out_of_memory
 from arc_kaggle.model import LoadedModel, new_model
 from arc_kaggle.recipe import LoraConfig, OptimConfig, TuneConfig, gentler
 from arc_kaggle.solve import Method, tune_task
@@ -36,7 +37,6 @@ from arc_kaggle.tune import (
     InProcessTuner,
     check_progress,
     fit_example,
-    is_out_of_memory,
     tune_within_memory,
     tuning_examples,
 )

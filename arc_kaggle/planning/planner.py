@@ -83,19 +83,6 @@ class Planner:
         if worker in self._pinned:
             self._waiting.push(self.states[self._pinned.pop(worker)])
 
-    def weights_gone(self, task_id: str) -> None:
-        """The tuned weights of a task of which no job runs are no more: it is tuned again, or keeps its answers."""
-        state = self.states[task_id]
-        if not state.tuned or task_id in self._given_up:
-            return
-        self._pinned = {worker: pinned for worker, pinned in self._pinned.items() if pinned != task_id}
-        if state.answered:
-            self._end(state, "its tuned weights are gone")
-            return
-        state.tuned, state.views = False, state.quick_views
-        self._waiting.remove(task_id)
-        self._waiting.push(state)
-
     def recall(self, record: Record) -> None:
         """Go on after what an earlier part of the run has done, as its record says."""
         for worker, job, outcome, _, reason in finished_steps(record):

@@ -5,9 +5,7 @@ The data and the random numbers of a step follow from the seed and the step, so 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import Any
 
 import torch
 
+from arc_kaggle.durable import digest, flush
 from arc_kaggle.errors import ConfigError, ModelError
 
 STATE_FILE, ABOUT_FILE = "state.pt", "about.json"
@@ -67,20 +66,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int, save_model:
     flush(folder)
     for old in checkpoint_folders(folder)[:-keep]:
         shutil.rmtree(old)
-
-
-def flush(path: Path) -> None:
-    """Bring a file or a folder onto the disk, so that a power cut cannot leave a checkpoint without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

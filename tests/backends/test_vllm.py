@@ -30,7 +30,7 @@ from arc_kaggle.lora import LoraAdapter
 from arc_kaggle.memory import held_bytes
 from arc_kaggle.model import LoadedModel, save_model
 from arc_kaggle.recipe import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
-from arc_kaggle.solve import solve_tasks
+from arc_kaggle.solve import answer_views, tune_task
 from arc_kaggle.task import Pair, Task
 from arc_kaggle.tokens import TokenIds
 from arc_kaggle.worker import load_method
@@ -359,8 +359,9 @@ def answers(config: SolveConfig) -> dict[object, tuple[str, str | None]]:
     if isinstance(method.engine, VLLMEngine):
         generate(method.engine, [np.array([3])], [1])
         os.kill(method.engine.process.process.pid, signal.SIGSTOP)
-    for _ in solve_tasks(tasks, method, config, NEVER, kept.append):
-        pass
+    for task in tasks:
+        tune_task(task, method, config, NEVER)
+        answer_views([task], range(config.generate.n_views), method, config, NEVER, kept.append)
     if isinstance(method.engine, VLLMEngine):
         assert method.engine.process.lives == 2
         assert len([*method.engine.shelf.folder.iterdir()]) == 1  # that of the last task alone

@@ -126,3 +126,10 @@ def test_recipes_of_public_systems_are_as_published(name: str) -> None:
     assert (recipe.steps, *found) == expected[name]
     assert (recipe.weights, recipe.batch_size, lora.rslora) == ("lora", 1, True)
     assert config_of(recipe=name).tune is recipe
+
+
+@pytest.mark.parametrize("by", ["poe", "nvarc", "probmul"])
+def test_a_selection_by_scores_needs_scores(by: Selection, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"select_by: found {by} and rescore\.n_views 0, .* --rescore\.n-views 8"):
+        SolveConfig("arc1:training", tmp_path, select_by=by)
+    assert SolveConfig("arc1:training", tmp_path, select_by=by, rescore=RescoreConfig(n_views=8)).select_by == by

@@ -17,6 +17,8 @@ from arc_kaggle.errors import ArcKaggleError, ConfigError, ModelError
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.prompt import PromptFormat
 from arc_kaggle.recipe import RECIPES, LoraConfig, TuneConfig
+from arc_kaggle.rescore import RescoreConfig
+from arc_kaggle.vote import Selection
 
 
 def config_of(**options: Any) -> SolveConfig:

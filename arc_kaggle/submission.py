@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from arc_kaggle.candidate import Candidate, CandidateScore, Prediction
 from arc_kaggle.dataset import read_json
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
-from arc_kaggle.fallback import fallback_grids
+from arc_kaggle.fallback import fallback_grids, proven_grids
 from arc_kaggle.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.task import Query, Task
 from arc_kaggle.vote import Selection, rank_candidates
@@ -35,12 +35,20 @@ def _ranked(
 
 
 def choose_attempts(query: Query, ranked: Sequence[Candidate]) -> Attempts:
-    """The two best candidates; where there are fewer, fallback grids that differ from what is there already."""
-    chosen: list[Grid] = [candidate.grid for candidate in ranked[:2]]
-    for grid in fallback_grids(query) if len(chosen) < 2 else ():
-        if len(chosen) < 2 and not any(same_grid(grid, other) for other in chosen):
-            chosen.append(grid)
-    return chosen[0], chosen[1]
+    """The best candidate, and what a simple rule says that holds for all train pairs, else the second candidate.
+
+    Where there are fewer, fallback grids that differ from what is there already.
+    """
+    in_order = _grids(query, ranked)
+    first = next(in_order)
+    return first, next(grid for grid in in_order if not same_grid(grid, first))
+
+
+def _grids(query: Query, ranked: Sequence[Candidate]) -> Iterator[Grid]:
+    yield from (candidate.grid for candidate in ranked[:1])
+    yield from proven_grids(query)[:1]
+    yield from (candidate.grid for candidate in ranked[1:])
+    yield from fallback_grids(query)
 
 
 class SubmissionFile:

@@ -55,6 +55,25 @@ def test_fallbacks_fill_what_the_vote_leaves_open(asked: Any, candidate: Any, at
     assert tuple(map(grid_lists, choose_attempts(query_of(as_grid(asked)), candidates))) == attempts
 
 
+@pytest.mark.parametrize(
+    ("candidates", "attempts"),
+    [
+        ([], ([[6], [5]], [[5], [6]])),
+        ([[[3]]], ([[3]], [[6], [5]])),
+        ([[[3]], [[4]]], ([[3]], [[6], [5]])),
+        ([[[6], [5]], [[4]]], ([[6], [5]], [[4]])),
+        ([[[3]], [[6], [5]]], ([[3]], [[6], [5]])),
+    ],
+)
+def test_what_a_rule_says_that_holds_for_all_train_pairs_takes_the_second_attempt(
+    candidates: list[Any], attempts: Any
+) -> None:
+    train = [{"input": [[1], [2]], "output": [[2], [1]]}, {"input": [[3], [4]], "output": [[4], [3]]}]
+    query = next(task_from_json("flipped", {"train": train, "test": [{"input": [[5], [6]]}]}).queries)
+    ranked = group_candidates(prediction(grid, view) for view, grid in enumerate(candidates))
+    assert tuple(map(grid_lists, choose_attempts(query, ranked))) == attempts
+
+
 def test_every_query_of_a_task_is_voted_on_by_itself() -> None:
     task = task_from_json("small", {"train": TASK_JSON["train"], "test": [{"input": [[7, 8]]}, {"input": [[9, 9, 1]]}]})
     found = [prediction([[1]], 0, 0), prediction([[2]], 0, 1), prediction([[2]], 1, 1), prediction([[3]], 2, 1)]

@@ -31,7 +31,7 @@ test-kaggle: .venv/installed
 	  $(BIN)/pytest tests/test_notebooks.py -k rerun_answers
 
 # The suites of vLLM and Unsloth, without a GPU, in environments of their own. Both packages want Linux on x86-64 here.
-#    VLLM=vllm-0.19.1     another version; it wants torch 2.10.0 from an index of CPU builds
+#    VLLM=vllm-0.19.1     another version; 3.6 GB to download, for its torch is a CUDA build, so CI leaves it out
 VLLM ?= vllm
 test-backends: .venv-$(VLLM)/installed .venv-unsloth/installed
 	OMP_NUM_THREADS=1 .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/test_engine.py tests/backends
@@ -45,7 +45,8 @@ test-backends: .venv-$(VLLM)/installed .venv-unsloth/installed
 	$(PYTHON) -m venv .venv-$*
 	$(if $(TORCH_INDEX),PIP_INDEX_URL=$(TORCH_INDEX)) .venv-$*/bin/python -m pip install --quiet --no-deps \
 	  "$$(grep '^torch==' requirements/$*-cpu.txt)"
-	.venv-$*/bin/python -m pip install --quiet --no-deps -r requirements/$*-cpu.txt
+	.venv-$*/bin/python -m pip install --quiet --no-deps -r requirements/$*-cpu.txt \
+	  $(if $(TORCH_INDEX),,$(addprefix -r ,$(wildcard requirements/$*-cuda.txt)))
 	touch $@
 
 .venv/installed: setup.py constraints.txt

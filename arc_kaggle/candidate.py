@@ -65,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CandidateScore:
-    """How likely one view makes one candidate: the NLL in nats of its answer, end included."""
+    """How likely one view makes one candidate: the NLL in nats of its answer, end included; and what it says of it."""
 
     task_id: str
     query: int
@@ -73,14 +73,18 @@ class CandidateScore:
     grid: Grid
     """The candidate, in the task's own orientation and colours."""
     nll: float
+    verdict: float | None = None
+    """log P(right) - log P(wrong) in nats, where the model was asked."""
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("task_id", "query", "view", "nll")}
+        plain |= {} if self.verdict is None else {"verdict": self.verdict}
         return {**plain, "grid": grid_lists(self.grid)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str) -> CandidateScore:
-        for name, kind in {"task_id": str, "query": int, "view": int, "nll": float}.items():
+        kinds = {"task_id": str, "query": int, "view": int, "nll": float}
+        for name, kind in (kinds | ({"verdict": float} if "verdict" in value else {})).items():
             if type(value[name]) is not kind:
                 raise SubmissionError(f"{where}: {name}: found {value[name]!r:.40}, expected {kind.__name__}")
         return cls(**{**value, "grid": as_grid(value["grid"], where)})
@@ -94,6 +98,8 @@ class Candidate:
     predictions: tuple[Prediction, ...]
     nlls: Mapping[int, float] = field(default_factory=dict)
     """NLL in nats by view, of the views that every candidate of the query was scored under; empty where none was."""
+    verdicts: Mapping[int, float] = field(default_factory=dict)
+    """log P(right) - log P(wrong) in nats by view, of those same views; empty where the model was not asked."""
 
     @property
     def votes(self) -> int:
@@ -110,6 +116,11 @@ class Candidate:
         """Mean over the scored views; infinite for a candidate that was not scored."""
         return sum(self.nlls.values()) / len(self.nlls) if self.nlls else inf
 
+    @property
+    def mean_verdict(self) -> float:
+        """Mean over the scored views; minus infinity for a candidate that the model was not asked about."""
+        return sum(self.verdicts.values()) / len(self.verdicts) if self.verdicts else -inf
+
 
 def group_candidates(predictions: Iterable[Prediction], scores: Iterable[CandidateScore] = ()) -> list[Candidate]:
     """The distinct grids among the predictions of one query; predictions without a grid count for nothing."""
@@ -118,10 +129,13 @@ def group_candidates(predictions: Iterable[Prediction], scores: Iterable[Candida
         if prediction.grid is not None:
             groups.setdefault(grid_key(prediction.grid), []).append(prediction)
     nlls: dict[tuple[int, bytes], dict[int, float]] = {}
+    verdicts: dict[tuple[int, bytes], dict[int, float]] = {}
     for score in scores:
         nlls.setdefault(grid_key(score.grid), {})[score.view] = score.nll
+        if score.verdict is not None:
+            verdicts.setdefault(grid_key(score.grid), {})[score.view] = score.verdict
     return [
-        Candidate(grid, tuple(group), nlls.get(key, {}))
+        Candidate(grid, tuple(group), nlls.get(key, {}), verdicts.get(key, {}))
         for key, group in groups.items()
         if (grid := group[0].grid) is not None
     ]

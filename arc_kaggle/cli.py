@@ -71,24 +71,29 @@ def _solve(words: Words) -> None:
 
 def _solve_defaults(words: Words) -> SolveConfig:
     """Defaults of `solve` under the recipe that --recipe, or the card of --model, asks for."""
-    from arc_kaggle.config import BOX_FOLDER, SolveConfig
+    from arc_kaggle.config import SolveConfig
 
-    early = argparse.ArgumentParser(prog="arc-kaggle solve", add_help=False, allow_abbrev=False)
+    return replace(SolveConfig(tasks="", out=Path(), **_early(words)), tasks=tyro.MISSING, out=tyro.MISSING)
+
+
+def _early(words: Words) -> dict[str, Any]:
+    """Model and recipe, on which other defaults depend."""
+    from arc_kaggle.config import BOX_FOLDER
+
+    early = argparse.ArgumentParser(prog="arc-kaggle", add_help=False, allow_abbrev=False)
     early.add_argument("--model", type=Path, default=BOX_FOLDER)
     early.add_argument("--recipe", default="auto")
-    known, _ = early.parse_known_args(words)
-    defaults = SolveConfig(tasks="", out=Path(), model=known.model, recipe=known.recipe)
-    return replace(defaults, tasks=tyro.MISSING, out=tyro.MISSING)
+    return vars(early.parse_known_args(words)[0])
 
 
 def _score(words: Words) -> None:
     """Judge a submission or predictions against solutions."""
     from arc_kaggle.report import score_lines
-    from arc_kaggle.score import ScoreConfig, score, selection_lines
+    from arc_kaggle.score import ScoreConfig, score, table_lines
 
     scores = score(_parse(ScoreConfig, words, "score"))
     print(score_lines(scores))
-    print(selection_lines(scores), end="")
+    print(table_lines(scores), end="")
     print(f"{scores['n_tasks']} tasks")
 
 
@@ -138,7 +143,7 @@ def _preflight(words: Words) -> None:
     """Check that a model, its prompt and this machine go together."""
     from arc_kaggle.preflight import PreflightConfig, preflight
 
-    report = preflight(_parse(PreflightConfig, words, "preflight"))
+    report = preflight(_parse(PreflightConfig, words, "preflight", PreflightConfig(**_early(words))))
     print(report.text)
     report.require()
 

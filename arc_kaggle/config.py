@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from arc_kaggle.card import read_card
-from arc_kaggle.engines.capabilities import DECODING, EngineName, Feature, TunerName, check_engine, check_tuner
-from arc_kaggle.engines.vllm_asks import VLLMConfig
+from arc_kaggle.engines.capabilities import DECODING, EngineChoice, Feature, TunerName, check_engine, check_tuner
+from arc_kaggle.engines.hf_config import HFConfig
+from arc_kaggle.engines.vllm import VLLMConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.recipe import RECIPES, Precision, TuneConfig
@@ -58,9 +59,10 @@ class SolveConfig:
     """Keep only the tokens that prompts and answers are made of, in the embeddings and in the head."""
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
-    engine: EngineName = "hf"
+    engine: EngineChoice = "auto"
     """What generates: `hf` shares the model with fine-tuning; `vllm` has one of its own in a process of its own, and
-    takes LoRA adapters alone; `fake` repeats the test input and needs no model (for tests)."""
+    takes LoRA adapters alone; `fake` repeats the test input and needs no model (for tests). `auto` is vllm on GPUs
+    where it is installed, can do what is asked, and its copy of the model takes little of one; else hf."""
     tuner: TunerName = "peft"
     """What fine-tunes: `peft` on the model that is loaded anyway, `unsloth` on one of its own, LoRA adapters alone."""
     seed: int = 0
@@ -75,7 +77,8 @@ class SolveConfig:
     grace_seconds: float = 60.0
     """Seconds past a stage's own cap after which its worker counts as hung."""
     workers: int = 0
-    """Worker processes, each with its own model; 0 is one for every GPU that can be seen, else one."""
+    """Worker processes, each with its own model; 0 is one for every GPU that can be seen; without any it is one, or for
+    weights of up to 64 MiB one for every core (of OMP_NUM_THREADS where that is set)."""
     ray_address: str = ""
     """Address of a Ray cluster whose nodes the workers run on, or local for one on this machine; without Ray where
     empty. Every node must have this package, and the model at the same path. Wants pip install 'arc_kaggle[ray]'."""
@@ -94,7 +97,9 @@ class SolveConfig:
     first_views: int = 8
     """Views of a task's first answer after fine-tuning; more, up to --generate.n-views, where time is left for them."""
     select_by: Selection = "votes"
-    """How the two attempts are chosen among the candidates; poe, nvarc and probmul need --rescore.n-views."""
+    """How the two attempts are chosen among the candidates; poe, nvarc and probmul need --rescore.n-views, and verify
+    --rescore.verify too."""
+    hf: HFConfig = field(default_factory=HFConfig)
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     rescore: RescoreConfig = field(default_factory=RescoreConfig)
@@ -108,12 +113,18 @@ class SolveConfig:
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
             )
-        check_engine(self.engine, wanted_features(self))
+        if self.engine != "auto":
+            check_engine(self.engine, wanted_features(self))
         check_tuner(self.tuner, set(wanted_features(self)) - set(DECODING))
         if self.select_by in NEED_SCORES and not self.rescore.n_views:
             raise ConfigError(
                 f"option select_by: found {self.select_by} and rescore.n_views 0, expected scores to select by; add "
                 "--rescore.n-views 8"
+            )
+        if self.select_by == "verify" and not self.rescore.verify:
+            raise ConfigError(
+                "option select_by: found verify without rescore.verify, expected verdicts to select by; add "
+                "--rescore.verify"
             )
         counts = (
             ("generate.n_views", self.generate.n_views, 1),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from arc_kaggle.budget import STARTED, Deadline, seconds_since_kernel_start
 from arc_kaggle.candidate import CandidateScore, Prediction
+from arc_kaggle.choice import settle
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.dataset import load_tasks
 from arc_kaggle.errors import ConfigError
@@ -47,7 +48,8 @@ def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> S
             f"kernel started {spent / 60:.0f} minutes ago; raise the limit, or set {STARTED} to another Unix time"
         )
     deadline = Deadline(clock() + 60 * config.time_limit_minutes - spent, clock)
-    supervisor = Supervisor(config, load_tasks(config.tasks, config.select), deadline)
+    choice = settle(config)
+    supervisor = Supervisor(choice.config, load_tasks(config.tasks, config.select), deadline, str(choice))
     try:
         supervisor.run()
     finally:
@@ -58,8 +60,8 @@ def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> S
 class Supervisor:
     """Hands the jobs of a plan to workers, keeps what they find, and answers for whatever becomes of them."""
 
-    def __init__(self, config: SolveConfig, tasks: Sequence[Task], deadline: Deadline) -> None:
-        self.config, self.tasks, self.deadline = config, tasks, deadline
+    def __init__(self, config: SolveConfig, tasks: Sequence[Task], deadline: Deadline, engine: str = "") -> None:
+        self.config, self.tasks, self.deadline, self.engine = config, tasks, deadline, engine
         self.by_id = {task.id: task for task in tasks}
         self.journal = Journal(config, tasks)
         self.next: Job | None = None
@@ -112,7 +114,7 @@ class Supervisor:
 
     def _send(self, slot: Slot, job: Job) -> None:
         """Solutions stay here."""
-        predictions = self.journal.predictions_of(job.task_id) if job.stage == "score" else []
+        predictions = self._known(job)
         report = self.tuned.get(job.task_id)
         order = {
             "job": job.to_json(),
@@ -125,6 +127,13 @@ class Supervisor:
         self.forget[slot.number] = []
         self.watch.event("stage", worker=slot.number, **job.to_json())
         self.pool.send(slot, job, order, job.max_seconds + self.config.grace_seconds)
+
+    def _known(self, job: Job) -> list[Prediction]:
+        """What a worker is told of its task: all candidates to score them, those of earlier views as drafts."""
+        known = self.journal.predictions_of(job.task_id)
+        if job.stage == "answer" and self.config.generate.n_pilots:
+            return [prediction for prediction in known if prediction.view < job.views[0]]
+        return known if job.stage == "score" else []
 
     def _take_in(self, slot: Slot, message: dict[str, Any]) -> None:
         """What a worker says. Evidence is kept as it comes; what a lost job found is evidence, too."""
@@ -195,6 +204,7 @@ class Supervisor:
         self._vote(self.tasks)
         ended = {each.task_id: each.ended for each in self.plan.summary()} if isinstance(self.plan, Planner) else {}
         result = result_of(self.tasks, self.journal, self.submission.attempts, unfinished, ended, self.watch.seconds)
+        result = replace(result, engine=self.engine)
         self.journal.finish(
             self.submission.write, {"report.json": asdict(result), PLAN_FILE: record_of(self.journal.stages)}
         )

@@ -7,17 +7,20 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tyro.conf import Positional
 
 from arc_kaggle.budget import Clock, Deadline
+from arc_kaggle.choice import Choice, settle
 from arc_kaggle.config import BOX_FOLDER, SolveConfig
 from arc_kaggle.dataset import load_tasks, select_tasks
+from arc_kaggle.engines.capabilities import EngineChoice, TunerName
+from arc_kaggle.engines.vllm import VLLMConfig
 from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.evaluation.columns import Evaluation
 from arc_kaggle.evaluation.comparison import compare_evaluations
@@ -66,14 +69,17 @@ class EvaluateConfig:
     """Only tokens that prompts and answers are made of, as for `solve`."""
     device: str = "auto"
     """cpu, cuda, cuda:1 or auto, as for `solve`."""
-    engine: Literal["hf", "fake"] = "hf"
-    """What generates; `fake` needs no model (for tests)."""
+    engine: EngineChoice = "auto"
+    """What generates: hf, vllm, auto, as for `solve`; `fake` needs no model (for tests)."""
+    tuner: TunerName = "peft"
+    """What fine-tunes, as for `solve`."""
     seed: int = 0
     """Seed of views, examples and adapters; one for all checkpoints and recipes."""
     workers: int = 0
     """Worker processes, as for `solve`."""
     in_process: bool = False
     """Run the models in this process; no crash protection (for tests)."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
 
     def __post_init__(self) -> None:
@@ -89,8 +95,8 @@ class EvaluateConfig:
 
 
 TO_SOLVE = (
-    *("tasks", "prompt", "encoder", "precision", "four_bit", "cut_vocabulary", "device", "engine", "seed"),
-    *("workers", "in_process", "generate"),
+    *("tasks", "prompt", "encoder", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner", "seed"),
+    *("workers", "in_process", "vllm", "generate"),
 )
 """Options that go to `solve` as they are."""
 
@@ -127,13 +133,23 @@ def _make_folder(out: Path) -> None:
 
 def plan(config: EvaluateConfig, model: ModelFolder, tasks: Sequence[Task]) -> list[Part]:
     """All parts of a model; recipes take turns, so that those compared are over the same tasks early on."""
-    shared: dict[str, Any] = {name: getattr(config, name) for name in TO_SOLVE}
     named = model.card.recipe if model.card else "lora"
     by_recipe = []
     for recipe in dict.fromkeys(named if recipe == "auto" else recipe for recipe in config.recipes):
-        template = SolveConfig(**shared, model=model.folder, recipe=recipe, out=config.out / model.name / recipe)
+        engine = choose_engine(config, model, recipe).config.engine
+        template = replace(_template(config, model.folder, recipe), engine=engine, out=config.out / model.name / recipe)
         by_recipe.append(cut(tasks, config.part_size, model, template))
     return [part for turn in zip(*by_recipe, strict=True) for part in turn]
+
+
+def choose_engine(config: EvaluateConfig, model: ModelFolder, recipe: str) -> Choice:
+    """By the sizes of the model; an adapter is merged into its base before it answers."""
+    return settle(_template(config, model.base or model.folder, recipe))
+
+
+def _template(config: EvaluateConfig, folder: Path, recipe: str) -> SolveConfig:
+    shared: dict[str, Any] = {name: getattr(config, name) for name in TO_SOLVE}
+    return SolveConfig(**shared, model=folder, recipe=recipe, out=config.out)
 
 
 def run_parts(
@@ -193,6 +209,7 @@ def gather(config: EvaluateConfig, tasks: Sequence[Task], n_whole: int, done: Se
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "models": {part.model.name: part.model.digest for part in done},
         "options": {name: str(getattr(config, name)) for name in TO_SOLVE},
+        "engines": sorted({str(choose_engine(config, *line)) for line in lines}),
     }
     digests = {task.id: task_digest(task) for task in tasks}
     return Evaluation(config.tasks, config.select, len(tasks), n_whole, digests, tuple(columns), made_with)

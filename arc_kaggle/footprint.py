@@ -1,10 +1,9 @@
-"""What a run asks of a machine: memory projected from the shape of the network, time from a few measured passes."""
+"""What a loaded model asks of a machine: memory by the formulas of sizes.py, time from a few measured passes."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,97 +17,34 @@ from arc_kaggle.dataset import Tasks
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.lengths import answer_tokens, count
 from arc_kaggle.model import LoadedModel
-from arc_kaggle.optim import padded_length
 from arc_kaggle.prompt import query_prompt
 from arc_kaggle.recipe import TuneConfig
+from arc_kaggle.sizes import Footprint, Shape, project
 from arc_kaggle.tokens import TokenIds, token_limit, tokenize
 
-GIB = 2**30
-BUCKET = 64
-"""Lengths are rounded up to a multiple of this many tokens."""
 PASSES_PER_STEP = 3
 """Forward passes that a training step takes as long as: the backward pass counts two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """Bytes of a run at its largest; tuning and answering come one after the other, beside the weights."""
-
-    weights: int
-    cache: int
-    """Keys and values of the largest batch of prompts and answers."""
-    training: int
-    """What is trained, its gradient and AdamW's two moments, the copy of the base, and the activations of a step."""
-
-    @property
-    def peak(self) -> int:
-        return self.weights + max(self.cache, self.training)
-
-    def __str__(self) -> str:
-        parts = {"weights": self.weights, "keys and values": self.cache, "fine-tuning": self.training}
-        return ", ".join(f"{name} {bytes / GIB:.2f}" for name, bytes in parts.items())
-
-
 def project_memory(model: LoadedModel, generate: GenerateConfig, tune: TuneConfig) -> Footprint:
-    """The footprint of the longest prompts and examples that the configs allow."""
+    """The footprint of a loaded model under the longest prompts and examples that the configs allow."""
     network: Any = model.network
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
-    n_slots = padded_length(generate.max_prompt_tokens, BUCKET) + generate.max_new_tokens
-    n_rows = max(1, generate.tokens_per_batch // n_slots)
-    cache = n_rows * n_slots * cache_bytes(network)
-    return Footprint(weights, cache, _training_bytes(network, tune))
+    kept_up_to = LONGEST if network.device.type == "cpu" else 0  # attention by blocks keeps its weights there
+    return project(shape_of(network), weights, network.dtype.itemsize, generate, tune, kept_up_to)
 
 
-def cache_bytes(network: Any) -> int:
-    """Bytes of one token's keys and values; sliding windows are not counted as such, so it is the most there can be."""
-    shape = network.config.get_text_config()
-    n_heads = shape.num_attention_heads
-    n_kept = getattr(shape, "num_key_value_heads", None) or n_heads
-    head_size = getattr(shape, "head_dim", None) or shape.hidden_size // n_heads
-    return int(2 * shape.num_hidden_layers * n_kept * head_size * network.dtype.itemsize)
+def shape_of(network: Any) -> Shape:
+    """As `read_shape` reads it of a folder, but for 4-bit weights, whose tensors have another shape."""
+    sizes = {path: size for path, module in network.named_modules() if (size := _size(module))}
+    head, embeddings = network.get_output_embeddings(), network.get_input_embeddings()
+    return Shape.of(network.config.get_text_config().to_dict(), sizes, head.weight is embeddings.weight, 0)
 
 
-def _training_bytes(network: nn.Module, tune: TuneConfig) -> int:
-    """Four numbers for each that is trained: gradient, two moments, and the adapter in fp32 or the copy of the base."""
-    if tune.weights == "none":
-        return 0
-    longest = padded_length(tune.max_tokens, tune.bucket)
-    activations = tune.examples_a_step(longest) * longest * _activation_bytes(network, longest, tune.checkpointing)
-    if tune.weights == "all":
-        return activations + 4 * sum(p.numel() * p.element_size() for p in network.parameters())
-    sides = sum(_sides(module) for module in _adapted(network, tune.lora.modules))
-    return activations + 4 * 4 * tune.lora.rank * sides
-
-
-def _adapted(network: nn.Module, names: Sequence[str]) -> Iterator[nn.Module]:
-    """The modules that an adapter is attached to; for `all-linear` the head too, so it is the most there can be."""
-    for path, module in network.named_modules():
-        linear = isinstance(module, nn.Linear) and "all-linear" in names
-        if linear or any(f".{path}".endswith(f".{name}") for name in names):
-            yield module
-
-
-def _sides(module: Any) -> int:
-    """Inputs and outputs: a factor has its rank times one of them."""
+def _size(module: Any) -> tuple[int, int] | None:
     if isinstance(module, nn.Embedding):
-        return module.num_embeddings + module.embedding_dim
-    return int(module.in_features + module.out_features)
-
-
-def _activation_bytes(network: Any, longest: int, checkpointing: bool) -> int:
-    """Of one token in training, kept for the backward pass: about 8 vectors of the width and 4 of the MLP a layer.
-
-    On a CPU the weights of its attention, too, two bytes each. With checkpointing it is one vector of the width a
-    layer, and what one layer keeps.
-    """
-    shape = network.config.get_text_config()
-    n_inner = getattr(shape, "intermediate_size", None) or 4 * shape.hidden_size
-    a_layer = (8 * shape.hidden_size + 4 * n_inner) * network.dtype.itemsize
-    if network.device.type == "cpu" and longest <= LONGEST:
-        a_layer += shape.num_attention_heads * longest  # half of them lie behind the causal mask
-    n_layers = shape.num_hidden_layers
-    a_width = n_layers * shape.hidden_size * network.dtype.itemsize
-    return int(a_width + a_layer if checkpointing else n_layers * a_layer)
+        return module.num_embeddings, module.embedding_dim
+    return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else None
 
 
 def available_bytes(device: torch.device, root: Path = Path("/")) -> int:

@@ -25,8 +25,9 @@ class GenerateConfig:
     n_views: int = 16
     """Views of a task; every test input is answered under each."""
     n_pilots: int = 0
-    """Views that are answered first, so that the others can take what they gave as drafts; 0 for all at once. It pays
-    where a step costs much and views agree; for the model in the box on a CPU it does not."""
+    """Views that are answered first, so that the others can take what they gave as drafts, as later ones of the task do
+    then too; 0 for all at once. It pays where a step costs much and views agree; for the model in the box on a CPU it
+    does not."""
     views_a_wave: int = 0
     """Views that are answered together after the pilots; all of them where 0."""
     stop_lead: int = 0

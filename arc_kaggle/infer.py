@@ -56,27 +56,34 @@ class Interpreter:
 
 
 def predict(
-    requests: Sequence[Request], interpreter: Interpreter, config: GenerateConfig, deadline: Deadline
+    requests: Sequence[Request],
+    interpreter: Interpreter,
+    config: GenerateConfig,
+    deadline: Deadline,
+    known: Sequence[Prediction] = (),
 ) -> Iterator[Prediction]:
     """One prediction or more for every request, as soon as they are known. Pilot views come first.
 
-    Every wave takes what the waves before it gave as drafts, which save time and change nothing. What does not fit,
-    or was not needed any more, is answered by a reason.
+    Every wave takes what is `known` of other views, and what the waves before it gave, as drafts, which save time and
+    change nothing. What does not fit, or was not needed any more, is answered by a reason.
     """
     longest = min(config.max_prompt_tokens, token_limit(interpreter.tokenizer))
     fitting = [request for request in requests if len(request.ids) <= longest]
     yield from (_unanswered(request, "prompt_too_long") for request in requests if len(request.ids) > longest)
     found: FoundByQuery = defaultdict(list)
+    seen: FoundByQuery = defaultdict(list)
+    for prediction in known:
+        seen[prediction.task_id, prediction.query].append(prediction)
     settled: set[tuple[str, int]] = set()
     for views, search in waves(sorted({request.view for request in fitting}), config):
         wave = [request for request in fitting if request.view in views]
         yield from (_unanswered(request, "settled") for request in wave if request.query_key in settled)
         wave = [request for request in wave if request.query_key not in settled]
-        for prediction in _answer(wave, interpreter, config, search, found, deadline):
-            found[prediction.task_id, prediction.query].append(prediction)
+        for prediction in _answer(wave, interpreter, config, search, seen, deadline):
+            for of_queries in (found, seen):
+                of_queries[prediction.task_id, prediction.query].append(prediction)
             yield prediction
-        if config.stop_lead:
-            settled = {key for key, of_query in found.items() if lead(of_query) >= config.stop_lead}
+        settled = settled_queries(found, config)
 
 
 def waves(views: Sequence[int], config: GenerateConfig) -> Iterator[tuple[Sequence[int], Search | None]]:
@@ -94,6 +101,13 @@ def waves(views: Sequence[int], config: GenerateConfig) -> Iterator[tuple[Sequen
         yield rest[first : first + size], search
 
 
+def settled_queries(found: FoundByQuery, config: GenerateConfig) -> set[tuple[str, int]]:
+    """Queries that are asked no further."""
+    if not config.stop_lead:
+        return set()
+    return {key for key, of_query in found.items() if lead(of_query) >= config.stop_lead}
+
+
 def lead(found: Iterable[Prediction]) -> int:
     """Views by which the leading candidate is ahead of the next, of the predictions of one query."""
     votes = sorted((candidate.votes for candidate in group_candidates(found)), reverse=True)
@@ -105,19 +119,19 @@ def _answer(
     interpreter: Interpreter,
     config: GenerateConfig,
     search: Search | None,
-    found: FoundByQuery,
+    seen: FoundByQuery,
     deadline: Deadline,
 ) -> Iterator[Prediction]:
     if not wave:
         return
     prompts, limits = [request.ids for request in wave], [request.max_new_tokens for request in wave]
-    drafts = [[interpreter.write(request, grid) for grid in _guesses(request, found)] for request in wave]
+    drafts = [[interpreter.write(request, grid) for grid in _guesses(request, seen)] for request in wave]
     if search is None:
         answers = interpreter.engine.generate(prompts, limits, deadline, drafts=drafts, decoding=config.decoding)
         for position, completion in answers:
             yield interpreter.read(wave[position], completion, "deadline" if deadline.passed else "no_end")
         return
-    piloted = {prediction.key[:3] for of_query in found.values() for prediction in of_query}
+    piloted = {prediction.key[:3] for of_query in seen.values() for prediction in of_query}
     for position, result in interpreter.engine.search(prompts, limits, deadline, search, drafts=drafts):
         request = wave[position]
         for rank, completion in enumerate(result.completions):
@@ -126,9 +140,9 @@ def _answer(
             yield _unanswered(request, _why_nothing(result))
 
 
-def _guesses(request: Request, found: FoundByQuery) -> list[Grid]:
+def _guesses(request: Request, seen: FoundByQuery) -> list[Grid]:
     """What other views of the query gave; its test input where none gave anything."""
-    candidates = sorted(group_candidates(found[request.query_key]), key=lambda candidate: -candidate.votes)
+    candidates = sorted(group_candidates(seen[request.query_key]), key=lambda candidate: -candidate.votes)
     return [candidate.grid for candidate in candidates[:MOST_DRAFTS]] or [request.asked]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from arc_kaggle.coordinates import in_parts
+from arc_kaggle.engines.capabilities import VLLM_RANKS
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.model import LoadedModel
 from arc_kaggle.recipe import LoraConfig
@@ -21,9 +22,6 @@ from arc_kaggle.tuned import bits
 ADAPTABLE = (nn.Linear, nn.Embedding)
 
 WEIGHTS_FILE = "weights.safetensors"
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's max_lora_rank can be."""
 
 
 class TunableWeights(Protocol):

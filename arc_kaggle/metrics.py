@@ -96,16 +96,20 @@ def selection_scores(
 ) -> dict[Selection, tuple[Score, Score]]:
     """Queries whose answer is ranked first, and among the first two, by every way to select that the evidence allows.
 
-    Ways that need scores are left out where no candidate has any.
+    Ways that need scores are left out where no candidate has any, `verify` where none has a verdict.
     """
-    scored = any(scores.get(task.id) for task in tasks)
-    ways: list[Selection] = [way for way in get_args(Selection) if scored or way not in NEED_SCORES]
-    return {way: _first_and_second(way, predictions, scores, tasks) for way in ways}
+    given = [score for task in tasks for score in scores.get(task.id, ())]
+    lacking: set[Selection] = set() if given else {*NEED_SCORES}
+    lacking |= set() if any(score.verdict is not None for score in given) else {"verify"}
+    ways: list[Selection] = [way for way in get_args(Selection) if way not in lacking]
+    return {way: first_and_second(way, predictions, scores, tasks) for way in ways}
 
 
-def _first_and_second(
+def first_and_second(
     way: Selection, predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
 ) -> tuple[Score, Score]:
+    """Queries whose answer is ranked first, and among the first two, by one way to select."""
+
     def place(query: Query) -> int:
         of_query = [score for score in scores.get(query.task.id, ()) if score.query == query.index]
         ranked = rank_candidates(predictions_of(query, predictions), of_query, way)[:2]

@@ -15,22 +15,28 @@ import torch
 import tyro
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.config import BOX_FOLDER, recipe_of
+from arc_kaggle.choice import settle
+from arc_kaggle.config import BOX_FOLDER, SolveConfig, recipe_of
 from arc_kaggle.dataset import Tasks, load_tasks
 from arc_kaggle.encoder import cell_symbols
+from arc_kaggle.engines.capabilities import EngineChoice, TunerName
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.errors import ConfigError, ModelError, PromptError
-from arc_kaggle.footprint import GIB, available_bytes, measure_speed, measure_tasks, project_memory, project_seconds
+from arc_kaggle.engines.vllm import VLLMConfig
+from arc_kaggle.errors import ConfigError, EngineError, ModelError, PromptError
+from arc_kaggle.footprint import available_bytes, measure_speed, measure_tasks, project_memory, project_seconds
 from arc_kaggle.generate import GenerateConfig, make_requests
 from arc_kaggle.infer import Interpreter, predict
-from arc_kaggle.model import LoadedModel, load_model, pick_device
+from arc_kaggle.model import DTYPES, LoadedModel, load_model, pick_device, pick_precision
+from arc_kaggle.placement import HEADROOM
 from arc_kaggle.presets import PRESETS
 from arc_kaggle.prompt import query_prompt
 from arc_kaggle.recipe import Precision, TuneConfig
 from arc_kaggle.rivals import Asked, nll_per_cell, other_ways
+from arc_kaggle.sizes import GIB, Footprint, project, read_shape
 from arc_kaggle.tokens import TokenIds, tokenize
+from arc_kaggle.vocabulary import cut_vocabulary
 
-CHECKS = ("cells", "stop", "nll", "fp16", "memory", "time")
+CHECKS = ("engine", "cells", "stop", "nll", "fp16", "memory", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,19 @@ class PreflightConfig:
     """Recipe of test-time fine-tuning whose memory and time are projected, as for `solve`."""
     precision: Precision = "auto"
     """Compute type of the model."""
+    four_bit: bool = False
+    """Linear layers in 4 bits, as for `solve`."""
+    cut_vocabulary: bool = False
+    """Only tokens that prompts and answers are made of, as for `solve`."""
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
+    engine: EngineChoice = "auto"
+    """What generates, as for `solve`; whether it fits beside fine-tuning, and what auto comes to. Answers are asked of
+    hf in any case."""
+    tuner: TunerName = "peft"
+    """What fine-tunes, as for `solve`."""
+    workers: int = 0
+    """Worker processes that share this machine, as for `solve`."""
     tasks: str = "arc1:training"
     """Tasks with known answers that the model is asked, as for `solve`; those with the shortest prompts are taken."""
     n_tasks: int = 10
@@ -61,9 +78,11 @@ class PreflightConfig:
     """Tasks of that run."""
     time_limit_minutes: float = 700.0
     """Minutes that it may take."""
-    memory_headroom: float = 1.2
+    memory_headroom: float = HEADROOM
     """Projected memory times this must be available: what is not projected are buffers and logits."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
+    tune: TuneConfig = None  # type: ignore[assignment]  # None: what --recipe says
 
     def __post_init__(self) -> None:
         if not 0 < self.min_ended <= 1:
@@ -71,6 +90,20 @@ class PreflightConfig:
         for name in ("n_tasks", "n_run_tasks", "time_limit_minutes", "memory_headroom"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"option {name}: found {getattr(self, name)}, expected more than 0")
+        if self.tune is None:
+            object.__setattr__(self, "tune", recipe_of(self.model, self.recipe))
+
+    @property
+    def run(self) -> SolveConfig:
+        """The run that is to be made. Raises ConfigError, EngineError where `solve` would refuse it."""
+        return SolveConfig("", Path(), **{name: getattr(self, name) for name in OF_SOLVE})
+
+
+OF_SOLVE = (
+    *("model", "prompt", "encoder", "recipe", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner"),
+    *("workers", "vllm", "generate", "tune"),
+)
+"""Options that `solve` has, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +129,7 @@ class PreflightReport:
     title: str
     checks: tuple[Check, ...]
     not_run: tuple[str, ...] = ()
+    why_not: str = "the tokenizer does not take the prompt"
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -103,7 +137,7 @@ class PreflightReport:
 
     @property
     def text(self) -> str:
-        left_out = f"{'not run':<8}{', '.join(self.not_run)}: the tokenizer does not take the prompt"
+        left_out = f"{'not run':<8}{', '.join(self.not_run)}: {self.why_not}"
         return "\n".join([self.title, *(check.line for check in self.checks), *([left_out] if self.not_run else [])])
 
     def require(self) -> None:
@@ -113,20 +147,55 @@ class PreflightReport:
 
 
 def preflight(config: PreflightConfig) -> PreflightReport:
-    """Make all checks. Raises ModelError, ConfigError, TaskError for what cannot be loaded."""
+    """Make all checks. Raises ModelError, ConfigError, EngineError, TaskError for what cannot be loaded."""
     tasks = load_tasks(config.tasks, f"shortest:{config.n_tasks}")
-    tune, available = recipe_of(config.model, config.recipe), available_bytes(pick_device(config.device))
+    device = pick_device(config.device)
+    available, engine = available_bytes(device), check_engine(config.run)
     title = f"{config.model}, prompt {config.prompt}, encoder {config.encoder or 'as it says'}"
     try:
-        model = load_model(config.model, config.precision, config.device, config.prompt, config.encoder)
+        if not (weights := check_weights(config, device, available)).ok:
+            return PreflightReport(title, (engine, weights), CHECKS[1:-2] + CHECKS[-1:], "the weights do not fit")
+        model = load_model(
+            config.model, config.precision, config.device, config.prompt, config.encoder, four_bit=config.four_bit
+        )
     except PromptError as error:
         advice = "give another --prompt or --encoder"
         refused = Check("cells", False, str(error), "a tokenizer that takes the prompt", advice)
-        return PreflightReport(title, (refused,), CHECKS[1:])
+        return PreflightReport(title, (engine, refused), CHECKS[2:])
     others, refusing = other_ways(model, config.model)
-    checks = [check_cells_of(model), check_stop(model, tasks, config), *check_nll(model, tasks, others)]
-    checks += [check_fp16(model, tasks), check_memory(model, tune, available, config), check_time(model, tune, config)]
+    checks = [engine, check_cells_of(model), *check_nll(model, tasks, others)]
+    if config.cut_vocabulary:  # other prompts are made of other tokens, and were asked before
+        model = cut_vocabulary(model, config.generate.fallback_encoder)
+    checks += check_run(model, tasks, available, config)
     return PreflightReport(title, tuple(checks), refusing)
+
+
+def check_run(model: LoadedModel, tasks: Tasks, available: int, config: PreflightConfig) -> Iterator[Check]:
+    """What a run would do with the model as it is. A 4-bit one is not asked for fp16 where it computes in bf16."""
+    yield check_stop(model, tasks, config)
+    if not config.four_bit or model.network.dtype == torch.float16:
+        yield check_fp16(model, tasks)
+    yield check_memory(project_memory(model, config.generate, config.tune), available, config)
+    yield check_time(model, config.tune, config)
+
+
+def check_engine(config: SolveConfig) -> Check:
+    """Which engine would answer, and whether it and fine-tuning fit the GPUs."""
+    expected = "an engine that fits beside fine-tuning"
+    try:
+        choice = settle(config)
+    except (EngineError, ModelError) as error:
+        return Check("engine", False, str(error), expected, "take --engine auto for one that fits")
+    return Check("engine", True, f"{choice.config.engine}, {choice.reason}", expected, "")
+
+
+def check_weights(config: PreflightConfig, device: torch.device, available: int) -> Check:
+    """By the sizes in its files, before anything is loaded."""
+    itemsize = DTYPES[pick_precision(device, config.precision)].itemsize if device.type != "cpu" else 4
+    shape = read_shape(config.model)
+    weights = shape.weight_bytes(itemsize, config.four_bit)
+    check = check_memory(project(shape, weights, itemsize, config.generate, config.tune), available, config)
+    return replace(check, ok=weights <= available)
 
 
 def check_cells_of(model: LoadedModel) -> Check:
@@ -201,12 +270,14 @@ def largest_logit(model: LoadedModel, ids: TokenIds) -> float:
     return float(logits.abs().max())
 
 
-def check_memory(model: LoadedModel, tune: TuneConfig, available: int, config: PreflightConfig) -> Check:
+def check_memory(footprint: Footprint, available: int, config: PreflightConfig) -> Check:
     """At the longest prompts that the config allows; `available` was read before the model was loaded."""
-    footprint = project_memory(model, config.generate, tune)
     needed = config.memory_headroom * footprint.peak
     found = f"{needed / GIB:.2f} GiB with headroom ({footprint})"
-    advice = "lower generate.tokens_per_batch for keys and values, tune.max_tokens or the batch for fine-tuning"
+    advice = (
+        "lower generate.tokens_per_batch for keys and values, tune.max_tokens or the batch for fine-tuning, or add "
+        "--four-bit for the weights"
+    )
     return Check("memory", needed <= available, found, f"at most the {available / GIB:.2f} available", advice)
 
 

@@ -7,6 +7,10 @@ arc24-no-system     the same without the system turn
 architects          da-fr's arc-prize-2024: 48 letters, then I grid, +/-=O grid, without a chat
 nvarc               NVARC 2025's QwenFormatter: ChatML with no newline between turns; its checkpoint's 16 tokens hold
                     each role with the newline behind it as one token
+
+Verdicts are no part of what those checkpoints were trained on: `TuneConfig.verify_share` has to train them. arc24 and
+chats ask in words, `plain` by an O where an I would come, `architects` by Q, Y and N of its 48 letters. `nvarc` has no
+token to spare for them.
 """
 
 from __future__ import annotations
@@ -21,7 +25,10 @@ from arc_kaggle.prompt import Loss, PromptFormat
 
 Messages = list[dict[str, str]]
 
-SYSTEM, USER, ANSWER = "SYSTEM-TEXT-0c51", "USER-TEXT-7f3a", "ANSWER-TEXT-e92b"
+SYSTEM, USER, ANSWER, ASK, VERDICT = (
+    f"{role}-TEXT-{digits}"
+    for role, digits in (("SYSTEM", "0c51"), ("USER", "7f3a"), ("ANSWER", "e92b"), ("ASK", "41d0"), ("VERDICT", "b86c"))
+)
 """Sentinels: they stand where the texts of a chat go, and in no chat template."""
 
 
@@ -67,6 +74,8 @@ class ChatTexts:
     query_input: str
     answer: str
     """How the turn that answers begins."""
+    verify: str = ""
+    """A second turn, which asks whether the answer is right; none where empty."""
 
 
 class ChatTokenizer(Protocol):
@@ -114,9 +123,26 @@ def cut_chat(
             f"chat template: found no special token in {end!r} behind the turn that answers, expected one that "
             "ends answers; choose a preset, or write a format"
         )
-    return PromptFormat(
+    fmt = PromptFormat(
         begin, texts.input, texts.output, texts.end, texts.query_input, between + texts.answer, end, stop, prefill=True
     )
+    verify = _second_turn(render, fmt, messages, texts.verify)
+    return fmt if verify is None else replace(fmt, verify=verify, right=YES, wrong=NO)
+
+
+def _second_turn(
+    render: Callable[[Messages], str], fmt: PromptFormat, messages: Sequence[tuple[str, str]], question: str
+) -> str | None:
+    """The text between an answer's stop token and the turn behind it; None where the template has no such turn."""
+    longer = [*messages, ("user", ASK), ("assistant", VERDICT)]
+    try:
+        text = render([{"role": role, "content": content} for role, content in longer])
+    except Exception:  # templates raise what they like; a model with such a one is asked for no verdict
+        return None
+    between = text.partition(ANSWER)[2].partition(VERDICT)[0]
+    if not question or not between.startswith(fmt.answer_end) or between.count(ASK) != 1 or VERDICT not in text:
+        return None
+    return between.removeprefix(fmt.answer_end).replace(ASK, question)
 
 
 OUTPUT_FROM_EXAMPLES = ChatTexts(
@@ -131,7 +157,10 @@ OUTPUT_FROM_EXAMPLES = ChatTexts(
     end="\n",
     query_input="\n## Test case\n\n### Input\n\n",
     answer="### Output\n\n",
+    verify="Is this output the right one for the test case? Answer with yes or no.\n",
 )
+YES, NO = "yes", "no"
+"""Verdicts in a chat."""
 
 INPUT_FROM_INPUTS = ChatTexts(
     begin="Your task is to create a new grid that follows the same distribution as the input grids from the "
@@ -160,7 +189,10 @@ def _arc24(system: str | None) -> Preset:
 
 
 PRESETS = {
-    "plain": Preset(PromptFormat("{bos}", "I", "O", "{eos}"), inputs=PromptFormat("{bos}", "I", "", "{eos}")),
+    "plain": Preset(
+        PromptFormat("{bos}", "I", "O", "{eos}", verify="O", right="O", wrong="I"),
+        inputs=PromptFormat("{bos}", "I", "", "{eos}"),
+    ),
     "arc24": _arc24(ARC24_SYSTEM),
     "arc24-no-system": _arc24(None),
     "architects": Preset(
@@ -170,6 +202,9 @@ PRESETS = {
             output="\n+/-=O",
             end="\n{eos}",
             stop="{eos}",
+            verify="Q",
+            right="Y",
+            wrong="N",
         )
     ),
     "nvarc": Preset(

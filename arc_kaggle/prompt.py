@@ -58,8 +58,20 @@ class PromptFormat:
     """The part of an answer's end that is one token and stops generation; None where it is all of the end."""
     prefill: bool = False
     """Whether the prompt gives what every encoded grid begins with, so that an answer is the rest of its text."""
+    verify: str | None = None
+    """What asks whether an answer is right: the text between its stop token and the verdict; None where a model is
+    never asked, as for the next two."""
+    right: str | None = None
+    """The verdict on a right answer, one token."""
+    wrong: str | None = None
 
     def __post_init__(self) -> None:
+        verdict = (self.verify, self.right, self.wrong)
+        if verdict != (None, None, None) and (None in verdict or not self.right or self.right == self.wrong):
+            raise PromptError(
+                f"prompt format: found verify {self.verify!r}, right {self.right!r} and wrong {self.wrong!r}, expected "
+                "a text and two different verdicts, or none of the three"
+            )
         end = self.end if self.query_end is None else self.query_end
         if not end:
             raise PromptError("prompt format: found no text for `end`; without it no answer ever ends")

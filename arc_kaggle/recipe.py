@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from arc_kaggle.errors import ConfigError
 from arc_kaggle.fit import Drop
 from arc_kaggle.prompt import Loss
 
@@ -71,10 +72,17 @@ class TuneConfig:
     """Chance that colour 0 stays itself in an example, 0..1."""
     bucket: int = 64
     """Lengths count in multiples of this many tokens when a step is filled by `tokens_per_step`."""
+    verify_share: float = 0.0
+    """Share of the examples, 0..1, that train verdicts in place of answers: a train pair's output is proposed, as it is
+    or spoiled, and the model says whether it is right. What --rescore.verify asks has to be trained."""
     checkpointing: bool = False
     """Keep of a step only what enters each layer, and compute the rest again: less memory for a third more time."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.verify_share < 1:
+            raise ConfigError(f"option tune.verify_share: found {self.verify_share}, expected 0 or more and under 1")
 
     def examples_a_step(self, n_tokens: int) -> int:
         """Examples of a step in which the longest has `n_tokens` tokens, padding included."""

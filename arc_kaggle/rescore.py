@@ -1,4 +1,4 @@
-"""Scoring: the NLL of every candidate of a query under the same views, each view's prompt computed once."""
+"""Scoring: NLL of, and verdict on, every candidate of a query under the same views, each prompt computed once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.generate import GenerateConfig, make_requests
 from arc_kaggle.infer import Interpreter
 from arc_kaggle.task import Task
-from arc_kaggle.tokens import token_limit
+from arc_kaggle.tokens import TokenIds, token_limit
+from arc_kaggle.verify import verdicts_of
 from arc_kaggle.vote import rank_candidates
 
 
@@ -25,6 +26,9 @@ class RescoreConfig:
     """Views under which every candidate is scored; nothing is scored where 0."""
     max_candidates: int = 8
     """Most candidates of a query that are scored, those of most votes first."""
+    verify: bool = False
+    """Ask the model under each of those views whether a candidate is right; it has to have been trained to say so, at
+    test time with --tune.verify-share."""
     max_seconds: float = 300.0
     """Most seconds of scoring a task."""
 
@@ -32,6 +36,11 @@ class RescoreConfig:
         for name, least in (("n_views", 0), ("max_candidates", 2)):
             if getattr(self, name) < least:
                 raise ConfigError(f"option rescore.{name}: found {getattr(self, name)}, expected {least} or more")
+        if self.verify and not self.n_views:
+            raise ConfigError(
+                "option rescore.verify: found it with rescore.n_views 0, expected views to ask under; add "
+                "--rescore.n-views 8"
+            )
 
 
 def rescore(
@@ -56,10 +65,21 @@ def rescore(
     )
     longest = min(generate.max_prompt_tokens, token_limit(interpreter.tokenizer))
     requests = [r for r in views if len(r.ids) <= longest and len(candidates[r.query]) > 1]
-    answers = [[interpreter.write(r, candidate.grid) for candidate in candidates[r.query]] for r in requests]
+    endings = verdicts_of(interpreter.fmt).endings(interpreter.tokenizer) if config.verify else ()
+    answers = [
+        [ids for c in candidates[r.query] for ids in _with_endings(interpreter.write(r, c.grid), endings)]
+        for r in requests
+    ]
     until = deadline.earlier(config.max_seconds)
     for position, nlls in interpreter.engine.score([r.ids for r in requests], answers, until):
         request = requests[position]
         if not np.isnan(nlls).any():
-            for candidate, nll in zip(candidates[request.query], nlls, strict=True):
-                yield CandidateScore(task.id, request.query, request.view, candidate.grid, float(nll))
+            of_each = nlls.reshape(len(candidates[request.query]), -1)  # (candidate, its answer and that with endings)
+            for candidate, (nll, *ended) in zip(candidates[request.query], of_each.tolist(), strict=True):
+                verdict = ended[1] - ended[0] if ended else None  # what comes before the verdict is in both
+                yield CandidateScore(task.id, request.query, request.view, candidate.grid, nll, verdict)
+
+
+def _with_endings(answer: TokenIds, endings: Sequence[TokenIds]) -> list[TokenIds]:
+    """An answer (T,), and for a verdict on it the same with the question and each of both verdicts behind it."""
+    return [answer, *(np.concatenate([answer, ending]) for ending in endings)]

@@ -23,11 +23,13 @@ class SolveResult:
     seconds: float
     trouble: str = ""
     """What could not be written, and why; empty where all was."""
+    engine: str = ""
+    """Which engine answered, and why that one."""
 
     @property
     def text(self) -> str:
-        lines = f"{table(self.reports)}\n\n{score_lines(self.scores)}"
-        return f"{lines}\n{self.trouble}" if self.trouble else lines
+        parts = (f"{table(self.reports)}\n", score_lines(self.scores), self.engine, self.trouble)
+        return "\n".join(part for part in parts if part)
 
 
 def result_of(

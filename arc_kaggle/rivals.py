@@ -9,11 +9,11 @@ import torch
 
 from arc_kaggle.encoder import GridEncoder, parse_encoder
 from arc_kaggle.errors import ArcKaggleError, ConfigError
-from arc_kaggle.footprint import BUCKET
 from arc_kaggle.model import LoadedModel, pick_preset
 from arc_kaggle.optim import collate, completion_loss
 from arc_kaggle.presets import PRESETS
 from arc_kaggle.prompt import PromptFormat, query_prompt, with_answer
+from arc_kaggle.sizes import BUCKET
 from arc_kaggle.task import Query
 from arc_kaggle.tokens import NOT_TRAINED, check_format, tokenize
 

@@ -18,7 +18,7 @@ from arc_kaggle.task import Task, task_to_json
 STAGES_FILE = "stages.jsonl"
 MAY_DIFFER = (
     *("out", "overwrite", "in_process", "workers", "ray_address", "scratch", "scratch_gb", "memory_gb"),
-    *("grace_seconds", "time_limit_minutes", "max_tries"),
+    *("grace_seconds", "time_limit_minutes", "max_tries", "vllm.placement", "vllm.cache_gb"),
 )
 """Options that decide where a run works and for how long, and not what a stage gives."""
 REPLACED = ("report.json", "status.json", "events.jsonl", STAGES_FILE, "predictions", "scores")

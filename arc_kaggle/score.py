@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from arc_kaggle.durable import read_lines
 from arc_kaggle.errors import SubmissionError, TaskError
 from arc_kaggle.metrics import kaggle_score, selection_scores
 from arc_kaggle.report import scores_json
+from arc_kaggle.stopping import stopping_table
 from arc_kaggle.submission import read_submission, vote_task
 from arc_kaggle.task import Task, task_from_json, task_to_json
 from arc_kaggle.vote import Selection
@@ -68,18 +69,28 @@ def _score_predictions(config: ScoreConfig, tasks: Sequence[Task]) -> dict[str, 
     }
     selection = selection_scores(predictions, scores, tasks)
     table = {way: {"top_1": asdict(first), "top_2": asdict(second)} for way, (first, second) in selection.items()}
-    return {**scores_json(attempts, predictions, tasks), "selection": table}
+    stopping = [asdict(each) for each in stopping_table(predictions, scores, tasks, config.select_by)]
+    return {**scores_json(attempts, predictions, tasks), "selection": table, "stopping": stopping}
 
 
 def _read_scores(path: Path) -> list[CandidateScore]:
     return [CandidateScore.from_json(value, f"{path.name}") for value in read_lines(path).values]
 
 
-def selection_lines(scores: dict[str, Any]) -> str:
-    """Per cent of test outputs whose answer is ranked first, and among the first two, by each way to select."""
+def table_lines(scores: dict[str, Any]) -> str:
+    """Per cent of test outputs whose answer is ranked first, and among the first two: by each way to select, and by
+    each way to stop early, with the per cent of the views that it asks; empty for a submission alone.
+    """
     if "selection" not in scores:
         return ""
-    rows = [f"{'selected by':<16}{'top 1':>8}{'top 2':>9}"]
-    for way, share in scores["selection"].items():
-        rows.append(f"{way:<16}{100 * share['top_1']['mean']:>7.1f}%{100 * share['top_2']['mean']:>8.1f}%")
+    rows = [f"{'selected by':<20}{'top 1':>8}{'top 2':>9}"]
+    rows += [f"{way:<20}{_per_cent(share)}" for way, share in scores["selection"].items()]
+    rows.append(f"{'stopped early':<20}{'top 1':>8}{'top 2':>9}{'asked':>9}")
+    for row in scores["stopping"]:
+        name = f"lead {row['stop_lead']}, waves of {row['views_a_wave']}" if row["stop_lead"] else "all views"
+        rows.append(f"{name:<20}{_per_cent(row)}{100 * row['asked']:>8.1f}%")
     return "".join(f"{row}\n" for row in rows)
+
+
+def _per_cent(share: Mapping[str, Any]) -> str:
+    return f"{100 * share['top_1']['mean']:>7.1f}%{100 * share['top_2']['mean']:>8.1f}%"

@@ -6,105 +6,139 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from arc_kaggle.budget import Deadline
+from arc_kaggle.choice import demand_of, longest_text, max_rank
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.engines.base import Engine
 from arc_kaggle.engines.capacity import bytes_at_hand
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.engines.vllm import VLLMEngine
-from arc_kaggle.engines.vllm_asks import EXTRA, Served
-from arc_kaggle.engines.vllm_model import write_network
-from arc_kaggle.errors import ConfigError, EngineError
-from arc_kaggle.lora import VLLM_RANKS, LoraAdapter
-from arc_kaggle.model import LoadedModel, stock_weights
+from arc_kaggle.engines.vllm import Served, VLLMEngine
+from arc_kaggle.engines.vllm.model import write_network
+from arc_kaggle.errors import EngineError
+from arc_kaggle.gpus import all_visible
+from arc_kaggle.lora import LoraAdapter
+from arc_kaggle.model import LoadedModel, pick_device
+from arc_kaggle.placement import check_room
 from arc_kaggle.recipe import TuneReport
 from arc_kaggle.tokens import Example
 from arc_kaggle.tune import InProcessTuner, Tuner
 
-MOST_ANSWER = 2048
-"""Tokens of an answer, more than the largest grid has in any encoder but the repeating ones."""
-
-RESERVE_GB = 2
-"""GiB of a GPU for the context of a process, activations and graphs."""
+CUT = "arc-kaggle-cut-"
 
 
 def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner | None]:
-    """Who answers with a loaded model, and who tunes it. Raises EngineError, ConfigError."""
-    answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
-    vllm = start_vllm(model, config) if config.engine == "vllm" else None
-    room = bytes_at_hand(model.device, max(1, config.workers))
-    engine: Engine = vllm or HFEngine(answering, config.generate.tokens_per_batch, max_bytes=room)
+    """Who answers with a loaded model, and who tunes it; `config` is settled. Raises EngineError, ConfigError."""
+    if config.engine != "vllm":
+        answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
+        room = bytes_at_hand(model.device, max(1, config.workers))
+        engine = HFEngine(answering, config.generate.tokens_per_batch, max_bytes=room, config=config.hf)
+        tuner = _make_tuner(model, config)
+        if tuner is None or tuner.model.network is model.network:
+            return engine, tuner
+        return engine, PublishingTuner(tuner, OnHF(LoraAdapter(model, config.tune.lora)))
+    served, device, in_turns = served_of(model, config), model.device, config.vllm.placement == "turns"
+    tuner = _make_tuner(model, config)
+    if tuner is None or tuner.model.network is not model.network:
+        park(model.network)  # it has said what vLLM loads
+    if tuner and in_turns:
+        park(tuner.model.network)
+    vllm = start_vllm(served, config)
+    if tuner is None:
+        return vllm, None
+    return vllm, PublishingTuner(InTurns(tuner, vllm, device) if in_turns else tuner, OnVLLM(vllm))
+
+
+def _make_tuner(model: LoadedModel, config: SolveConfig) -> InProcessTuner | None:
     if config.tune.weights == "none":
-        return engine, None
+        return None
     if config.tuner == "peft":
-        peft = InProcessTuner(model, config.tune)
-        return engine, PublishingTuner(peft, OnVLLM(vllm)) if vllm else peft
-    return engine, PublishingTuner(*_unsloth(model, config, vllm))
-
-
-def _unsloth(model: LoadedModel, config: SolveConfig, vllm: VLLMEngine | None) -> tuple[Tuner, Receiver]:
+        return InProcessTuner(model, config.tune)
     from arc_kaggle.unsloth_tuner import UnslothTuner
 
-    if vllm is None and model.device.type != "cpu":
+    if config.engine != "vllm" and model.device.type != "cpu":
         raise EngineError(
             "option tuner: found unsloth with engine hf on a GPU, where it rewrites the attention of every model in "
             "the process, that of the engine too; choose --engine vllm, or --tuner peft"
         )
-    tuner = UnslothTuner(config.model, model, config.tune)
-    return tuner, OnVLLM(vllm) if vllm else OnHF(LoraAdapter(model, config.tune.lora))
+    return UnslothTuner(config.model, model, config.tune)
 
 
-def start_vllm(model: LoadedModel, config: SolveConfig) -> VLLMEngine:
-    """The engine for a loaded model, before anything is attached to it. Raises EngineError, ConfigError."""
-    if not find_spec("vllm"):
-        raise EngineError(f"option engine: found vllm, but its package is not installed; {EXTRA}")
-    if model.device.type == "cuda":
-        weights = sum(tensor.nbytes for tensor in stock_weights(model.network).values())
-        check_room(torch.cuda.mem_get_info(model.device)[0], weights, config)
+def served_of(model: LoadedModel, config: SolveConfig) -> Served:
+    """What vLLM loads in place of a loaded model, to which nothing is attached yet. Raises ConfigError."""
     folder = config.model
     if config.cut_vocabulary:
-        folder = Path(tempfile.mkdtemp(prefix="arc-kaggle-cut-"))
+        folder = Path(tempfile.mkdtemp(prefix=CUT))
         write_network(model, folder)
     dtype = str(model.network.dtype).removeprefix("torch.")
     shape = model.network.config.get_text_config()
-    longest = min(shape.max_position_embeddings, config.generate.max_prompt_tokens + MOST_ANSWER)
-    served = Served(folder, dtype, model.end_id, shape.vocab_size, longest, max_rank(config))
-    gpu = {"CUDA_VISIBLE_DEVICES": config.device.removeprefix("cuda:")} if config.device.startswith("cuda:") else {}
-    engine = VLLMEngine(served, config.vllm, gpu)
-    if config.cut_vocabulary:
-        weakref.finalize(engine, rmtree, folder, ignore_errors=True)
+    longest = min(shape.max_position_embeddings, longest_text(config))
+    return Served(folder, dtype, model.end_id, shape.vocab_size, longest, max_rank(config))
+
+
+def start_vllm(served: Served, config: SolveConfig) -> VLLMEngine:
+    """The engine, on the GPU that the plan gives it. Raises EngineError where that has no room."""
+    device = pick_device(config.device)
+    number = own_gpu(device, config)
+    if number is not None:
+        check_room(torch.cuda.mem_get_info(number)[0], demand_of(config), config.vllm.cache_bytes)
+    engine = VLLMEngine(served, config.vllm, {} if number is None else {"CUDA_VISIBLE_DEVICES": all_visible()[number]})
+    if served.folder.name.startswith(CUT):
+        weakref.finalize(engine, rmtree, served.folder, ignore_errors=True)
     return engine
 
 
-def check_room(n_free: int, n_weights: int, config: SolveConfig) -> None:
-    """Raise EngineError where vLLM's own weights, its cache and what else it holds are more bytes than are free."""
-    gib = [n / 2**30 for n in (n_weights, n_free)]
-    wanted = gib[0] + config.vllm.cache_gb + RESERVE_GB
-    if wanted > gib[1]:
-        raise EngineError(
-            f"option engine: found vllm, which wants {wanted:.1f} GiB beside the model that is tuned ({gib[0]:.1f} of "
-            f"weights, {config.vllm.cache_gb} of cache, {RESERVE_GB} for itself), but {gib[1]:.1f} are free; lower "
-            "--vllm.cache-gb, or choose --engine hf, which shares the model with fine-tuning"
-        )
+def own_gpu(device: torch.device, config: SolveConfig) -> int | None:
+    """The number of vLLM's GPU among those that this process sees, where fine-tuning is on `device`; None for none."""
+    if device.type != "cuda":
+        return None
+    return 1 if config.vllm.placement == "apart" else device.index or 0
 
 
-def max_rank(config: SolveConfig) -> int:
-    """vLLM's name for the rank of a run's adapters; 0 for a run without. Raises ConfigError for too high a rank."""
-    if config.tune.weights == "none":
-        return 0
-    for rank in VLLM_RANKS:
-        if rank >= config.tune.lora.rank:
-            return rank
-    raise ConfigError(
-        f"option tune.lora.rank: found {config.tune.lora.rank}, expected {VLLM_RANKS[-1]} or less with --engine vllm"
-    )
+def park(network: nn.Module) -> None:
+    """Leave the GPU to others."""
+    network.to("cpu")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class InTurns:
+    """A tuner that has the GPU to itself while it tunes; its model waits in the host's memory while vLLM answers.
+
+    vLLM is ended and started anew, which loads its weights again; its sleep mode would keep them on the host, but wants
+    a GPU to be tried on.
+    """
+
+    def __init__(self, tuner: InProcessTuner, engine: VLLMEngine, device: torch.device) -> None:
+        self.tuner, self.engine, self.device = tuner, engine, device
+
+    def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
+        self.engine.process.close()
+        self.tuner.model.network.to(self.device)
+        try:
+            return self.tuner.tune(examples, seed, deadline, level)
+        finally:
+            park(self.tuner.model.network)
+            self.engine.process.start()
+
+    def reset(self) -> None:
+        self.tuner.reset()
+
+    def save(self, folder: Path) -> None:
+        self.tuner.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.tuner.load(folder)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.tuner.n_bytes
 
 
 class Receiver(Protocol):

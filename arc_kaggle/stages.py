@@ -65,14 +65,14 @@ class Stages:
             return self._tune(task, job.level, deadline)
         tuned = order["tuned"] and job.stage != "quick"
         facts = self._take_weights(task, job.level, deadline) if tuned else self._take_base()
+        predictions = [Prediction.from_json(value, "job") for value in order["predictions"]]
         if job.stage == "score":
-            predictions = [Prediction.from_json(value, "job") for value in order["predictions"]]
             for score in score_task(task, predictions, self.method, config, deadline):
                 send({"event": "score", "value": score.to_json()})
             return facts
         views = gentler_views(job.views, job.level)
         answered = answer_views(
-            [task], views, self.method, config, deadline, lambda prediction: _tell(prediction, send)
+            [task], views, self.method, config, deadline, lambda prediction: _tell(prediction, send), predictions
         )
         return {**facts, "dropped_pairs": answered[task.id].dropped_pairs}
 

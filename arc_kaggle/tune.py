@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from arc_kaggle.ahead import made_ahead
 from arc_kaggle.attention import by_blocks
 from arc_kaggle.augmentation import sample_augmentation
 from arc_kaggle.budget import Deadline
@@ -28,14 +29,17 @@ from arc_kaggle.optim import Optimizer, collate, padded_length
 from arc_kaggle.prompt import Loss, PromptFormat, training_prompt
 from arc_kaggle.recipe import LADDER, TuneConfig, TuneReport, gentler
 from arc_kaggle.task import Task
-from arc_kaggle.tokens import Example, Tokenizer, check_example, token_limit
+from arc_kaggle.tokens import NOT_TRAINED, Example, Tokenizer, check_example, token_limit
 from arc_kaggle.tuned import check_tuned, describe_origin, save_tuned
+from arc_kaggle.verify import verify_example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PADDED = 16
 """Rows are padded to a multiple of this many tokens: few distinct shapes, for each of which a CPU compiles kernels."""
+STEPS_AHEAD = 2
+"""Steps whose examples are made while the one before them is taken."""
 
 
 class Tuner(Protocol):
@@ -81,13 +85,18 @@ def tuning_examples(
 ) -> Iterator[Example]:
     """Endless examples of a task's train pairs under sampled augmentations. Test outputs are never looked at.
 
-    `loss` is what is trained on where the recipe does not say. Raises PromptError for a first example that would
-    teach nothing.
+    The first is one of answers; of the others chance makes `verify_share` examples of verdicts. `loss` is what is
+    trained on where the recipe does not say. Raises PromptError for a first example that would teach nothing.
     """
     visible, chosen = task.without_solution(), loss if config.loss == "auto" else config.loss
     max_tokens = min(config.max_tokens, token_limit(tokenizer))
     for number in count():
         view = sample_augmentation(rng, len(task.train), config.keep_background).apply_task(visible)
+        if number and config.verify_share and rng.random() < config.verify_share:
+            verdict = verify_example(view, encoder, fmt, tokenizer, max_tokens, config.drop, rng)
+            if verdict is not None:
+                yield verdict
+                continue
         example = fit_example(view, encoder, fmt, tokenizer, max_tokens, config.drop, chosen)
         if number == 0:
             check_example(example, tokenizer, fmt, f"task {task.id}")
@@ -112,13 +121,17 @@ def fit_example(
 
 
 def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[list[Example]]:
-    """The examples of every step, in the order they come."""
-    batch: list[Example] = []
+    """The examples of every step, in the order they come; verdicts, which have one label each, in steps of their own.
+
+    The loss is a mean over labels: one verdict among hundreds of cells would not count.
+    """
+    batches: dict[bool, list[Example]] = {False: [], True: []}
     for example in examples:
+        batch = batches[is_verdict := int((example.labels != NOT_TRAINED).sum()) == 1]
         longest = padded_length(max(len(each.ids) for each in (*batch, example)), config.bucket)
         if len(batch) >= config.examples_a_step(longest):
             yield batch
-            batch = []
+            batches[is_verdict] = batch = []
         batch.append(example)
 
 
@@ -203,10 +216,13 @@ class InProcessTuner:
         try:
             with _checkpointing(network, config), by_blocks(network), self.weights.training() as parameters:
                 optimizer = Optimizer(self.model, parameters, config.optim, config.steps)
-                for batch in islice(step_batches(examples, config), config.steps):
-                    if deadline.passed:
-                        break
-                    losses.append(optimizer.step(*collate(batch, self.model.pad_id, PADDED)))
+                steps = islice(step_batches(examples, config), config.steps)
+                collated = (collate(batch, self.model.pad_id, PADDED) for batch in steps)
+                with made_ahead(collated, STEPS_AHEAD) as batches:
+                    for batch in batches:
+                        if deadline.passed:
+                            break
+                        losses.append(optimizer.step(*batch))
         finally:
             network.zero_grad()
             network.eval()

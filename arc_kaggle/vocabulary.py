@@ -76,7 +76,8 @@ def used_ids(tokenizer: Tokenizer, encoders: Sequence[GridEncoder], fmt: PromptF
     """Ids of all tokens that tasks in these encoders and this format are made of, whatever is trained on."""
     prompts = (prompt for encoder in encoders for prompt in covering_prompts(encoder, fmt))
     grids = (encoder.encode(grid) for encoder in encoders for grid in _corners())
-    counted = (*grids, fmt.answer_end, fmt.stop_text)  # texts whose tokens are counted, each by itself
+    verdicts = filter(None, (fmt.verify, fmt.right, fmt.wrong))
+    counted = (*grids, fmt.answer_end, fmt.stop_text, *verdicts)  # texts whose tokens are counted, each by itself
     alone = {i for text in counted for i in tokenizer.encode(text, add_special_tokens=False)}
     return alone.union(*(tokenize(prompt, tokenizer).ids.tolist() for prompt in prompts))
 

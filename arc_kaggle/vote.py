@@ -12,16 +12,17 @@ import numpy as np
 from arc_kaggle.candidate import Candidate, CandidateScore, Prediction, group_candidates
 from arc_kaggle.grid import Grid, as_grid, same_grid
 
-Selection = Literal["votes", "cells", "probability", "poe", "nvarc", "probmul"]
+Selection = Literal["votes", "cells", "probability", "poe", "nvarc", "probmul", "verify"]
 """votes: views that produced it, ties by mean log-probability per token (arc24).
 cells: first the grid of each cell's commonest colour among the answers of the commonest shape, then as votes.
 probability: sum of the completions' probabilities.
 poe: product of experts, the sum of its NLL over the same views for every candidate (PoE paper).
 nvarc: views that produced it less the mean NLL over those views (NVARC 2025).
 probmul: sum over its predictions and over the scored views of (3 nats - NLL) (ARChitects).
-The last three want scores; a candidate without any comes after those with some."""
+verify: the model's own verdict, mean over the scored views of log P(right) - log P(wrong) (omni-arc's verify output).
+The last four want scores; a candidate without any comes after those with some."""
 
-NEED_SCORES: tuple[Selection, ...] = ("poe", "nvarc", "probmul")
+NEED_SCORES: tuple[Selection, ...] = ("poe", "nvarc", "probmul", "verify")
 BASELINE_NATS = 3.0
 """Of `probmul`: evidence less likely than exp(-3) counts against a candidate."""
 
@@ -60,6 +61,7 @@ _WORTHS: dict[str, Callable[[Candidate], float]] = {
     "poe": lambda candidate: -candidate.mean_nll,
     "nvarc": _nvarc,
     "probmul": _probmul,
+    "verify": lambda candidate: candidate.mean_verdict,
 }
 
 

@@ -3,7 +3,8 @@
 Messages are JSON lines. The first that comes in is `{"config": ..., "scratch": folder}`, each further one an order:
 
     {"job": Job, "task": without its solutions, "tuned": whether its fine-tuning went well, "predictions": [...] for
-     `score`, "forget": [ids of tasks whose adapters are no longer wanted], "seconds_left": s}
+     `score`, and those of earlier views as drafts, "forget": [ids of tasks whose adapters are no longer wanted],
+     "seconds_left": s}
 
 Out go `ready`, or `refused` with a message for the user; for each order `prediction` and `score` as they come, and
 `done` or `failed` at its end. A worker keeps nothing itself, so that it may be on another machine.
@@ -25,15 +26,18 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.adapters import Adapters
+from arc_kaggle.choice import settle
 from arc_kaggle.config import SolveConfig, config_from_json
 from arc_kaggle.encoder import MinimalGridEncoder
 from arc_kaggle.errors import ArcKaggleError
 from arc_kaggle.solve import Method
 from arc_kaggle.stages import Message, Send, Stages
+from arc_kaggle.verify import check_verdicts
 
 
 def load_method(config: SolveConfig) -> Method:
-    """Load what a run needs. Raises ModelError, PromptError, ConfigError."""
+    """Load what a run needs. Raises ModelError, PromptError, ConfigError, EngineError."""
+    config = settle(config, n_workers=1).config  # by what this process sees, where nobody has done it before
     if config.engine == "fake":
         from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
 
@@ -65,6 +69,8 @@ class Server:
         config = config_from_json(SolveConfig, first["config"])
         try:
             method = load_method(config)
+            if config.rescore.verify or config.tune.verify_share:
+                check_verdicts(method.prompt_format, method.tokenizer)
         except ArcKaggleError as error:
             send({"event": "refused", "message": str(error)})
             return

@@ -7,8 +7,15 @@ a row take turns on the same prompts; seconds are summed over tasks, and the med
 JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling. The ceiling is what arithmetic allows,
 measured: every prompt and its answers fed once, as if all of them had been known.
 
+With `--compile` the engine's steps are compiled, on a GPU into graphs, and the first repeat pays for it.
+
 Expected before the first run, on two cores with the model in the box: row 1 with drafts 5x against one at a time and 2x
 against batched; row 2 with drafts 3x at 0.2, less at 0.05; row 3 3x at 16 candidates, two thirds of the ceiling at 64.
+Found then: 0.9x against batched. Expected of no head in the prefill, earlier answers of the prompt as drafts, one mask
+for all layers and less Python a step: 1.8x against batched, 1.2x on longer tasks, row 3 3x at 16.
+Found: 1.5x, with drafts 1.6x; 0.9x on longer tasks, with drafts 0.6x; row 3 2.4x at 16. Of row 1 a third is the prefill
+and half the network's own steps, some 36 forwards for 102 tokens; Python and log-probabilities are the rest. On longer
+tasks the views disagree, few drafts hold, and a pilot's steps alone cost as much as those of a whole batch.
 """
 
 from __future__ import annotations
@@ -37,11 +44,11 @@ from arc_kaggle.budget import Deadline
 from arc_kaggle.config import BOX_FOLDER
 from arc_kaggle.engines.base import Completion, Found, Search
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.errors import DecodeError
+from arc_kaggle.engines.hf_config import HFConfig
 from arc_kaggle.generate import GenerateConfig, Request, make_requests
 from arc_kaggle.grid import Grid, grid_key
+from arc_kaggle.infer import Interpreter
 from arc_kaggle.model import LoadedModel, load_model
-from arc_kaggle.prompt import answer_text
 from arc_kaggle.solve import task_rng
 from arc_kaggle.tokens import TokenIds
 
@@ -53,9 +60,17 @@ SCORED_VIEWS = 8
 class Group:
     """Requests that one state of a model answers, and the tasks they are of."""
 
-    model: LoadedModel
+    engine: HFEngine
     tasks: dict[str, Task]
     requests: list[Request]
+
+    @property
+    def model(self) -> LoadedModel:
+        return self.engine.model
+
+    @property
+    def interpreter(self) -> Interpreter:
+        return Interpreter(self.engine, self.model.encoder, self.model.prompt_format, self.model.tokenizer)
 
     @property
     def prompts(self) -> list[TokenIds]:
@@ -68,22 +83,11 @@ class Group:
     def part(self, chosen: Callable[[Request], bool]) -> Group:
         return replace(self, requests=[request for request in self.requests if chosen(request)])
 
-    def answer(self, request: Request, grid: Grid) -> TokenIds:
-        """A grid as it would be answered in the request's view."""
-        text = self.model.encoder.encode(request.augmentation.apply(grid)) + self.model.prompt_format.answer_end
-        return np.array(self.model.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
-
     def grids(self, request: Request, found: Completion | Found) -> list[Grid]:
         """What was found, the likeliest first, as the task has it."""
         completions = found.completions if isinstance(found, Found) else (found,)
-        grids = []
-        for ids in (each.ids.tolist() for each in completions if each.ended):
-            text = answer_text(self.model.tokenizer.decode(ids), self.model.encoder, self.model.prompt_format)
-            try:
-                grids.append(request.augmentation.invert(self.model.encoder.decode(text)))
-            except DecodeError:
-                continue
-        return grids
+        predictions = [self.interpreter.read(request, each, "no_end") for each in completions]
+        return [each.grid for each in predictions if each.grid is not None]
 
     def test_input(self, request: Request) -> Grid:
         return self.tasks[request.task_id].test[request.query].input
@@ -94,14 +98,14 @@ Ask = Callable[[Group, list[list[TokenIds]]], list[Any]]
 
 
 def greedy(group: Group, drafts: list[list[TokenIds]]) -> list[Completion]:
-    return in_order(HFEngine(group.model).generate(group.prompts, group.limits, NEVER, drafts=drafts))
+    return in_order(group.engine.generate(group.prompts, group.limits, NEVER, drafts=drafts))
 
 
 def search(p_min: float) -> Ask:
     options = Search(p_min)
 
     def ask(group: Group, drafts: list[list[TokenIds]]) -> list[Found]:
-        return in_order(HFEngine(group.model).search(group.prompts, group.limits, NEVER, options, drafts=drafts))
+        return in_order(group.engine.search(group.prompts, group.limits, NEVER, options, drafts=drafts))
 
     return ask
 
@@ -111,15 +115,14 @@ def without_drafts(group: Group, ask: Ask) -> list[Any]:
 
 
 def in_two_waves(group: Group, ask: Ask) -> list[Any]:
-    """One view of each query, its test input as the draft; then the rest, with what was found, in their view."""
+    """One view of each query; then the rest, with what was found, in their view, as drafts."""
     found: dict[int, Any] = {}
     known: dict[tuple[str, int], list[Grid]] = defaultdict(list)
     for is_pilot in (True, False):
         rows = [i for i, request in enumerate(group.requests) if (request.view == 0) is is_pilot]
         wave = replace(group, requests=[group.requests[i] for i in rows])
         drafts = [
-            [group.answer(each, grid) for grid in known[each.task_id, each.query] or [group.test_input(each)]]
-            for each in wave.requests
+            [group.interpreter.write(each, grid) for grid in known[each.task_id, each.query]] for each in wave.requests
         ]
         for i, result in zip(rows, ask(wave, drafts), strict=True):
             found[i] = result
@@ -135,7 +138,7 @@ def published(group: Group, p_min: float) -> list[dict[tuple[int, ...], float]]:
     for request in group.requests:
         known = weights[request.task_id, request.query]
         best = max(known.values(), key=lambda item: item[0], default=None)
-        guess = np.array([], dtype=np.int64) if best is None else group.answer(request, best[1])
+        guess = np.array([], dtype=np.int64) if best is None else group.interpreter.write(request, best[1])
         nlls = peer.run(request.ids, request.max_new_tokens, guess)
         for ids, nll in nlls.items():
             completion = Completion(np.array(ids), np.array([-nll], dtype=np.float32), ended=True)
@@ -164,7 +167,7 @@ def candidates(group: Group, answers: Sequence[Completion], n: int) -> list[list
             known[grid_key(changed)] = changed
         by_query[request.task_id, request.query] = known
     return [
-        [group.answer(request, grid) for grid in list(by_query[request.task_id, request.query].values())[:n]]
+        [group.interpreter.write(request, grid) for grid in list(by_query[request.task_id, request.query].values())[:n]]
         for request in group.requests
     ]
 
@@ -199,7 +202,6 @@ class Table:
 
 def measure_group(group: Group, table: Table, options: argparse.Namespace, batch: int) -> None:
     """Rows 1 to 3 on one group."""
-    engine = HFEngine(group.model)
     by_task = [group.part(lambda request, task=task: request.task_id == task) for task in group.tasks]
     plain = without_drafts(group, greedy)
     known = [[answer.ids] for answer in plain]
@@ -213,7 +215,7 @@ def measure_group(group: Group, table: Table, options: argparse.Namespace, batch
             "1 batch per task": lambda: [each for part in by_task for each in without_drafts(part, greedy)],
             "1 all prompts": lambda: without_drafts(group, greedy),
             "1 + drafts": lambda: in_two_waves(group, greedy),
-            "1 ceiling": lambda: in_order(engine.score(group.prompts, known, NEVER)),
+            "1 ceiling": lambda: in_order(group.engine.score(group.prompts, known, NEVER)),
         }
     )
     ours = [answer.ids for answer in answers["1 + drafts"]]
@@ -235,7 +237,7 @@ def measure_search(group: Group, table: Table, p_min: float) -> None:
             f"2 peer, p_min {p_min}": lambda: published(group, p_min),
             f"2 no drafts, p_min {p_min}": lambda: without_drafts(group, search(p_min)),
             f"2 + drafts, p_min {p_min}": lambda: in_two_waves(group, search(p_min)),
-            f"2 ceiling, p_min {p_min}": lambda: in_order(HFEngine(group.model).score(group.prompts, known, NEVER)),
+            f"2 ceiling, p_min {p_min}": lambda: in_order(group.engine.score(group.prompts, known, NEVER)),
         }
     )
     for theirs, ours in zip(found[f"2 peer, p_min {p_min}"], found[f"2 + drafts, p_min {p_min}"], strict=True):
@@ -249,9 +251,7 @@ def measure_scores(group: Group, table: Table, asked: list[list[TokenIds]], n: i
     found = table.measure(
         {
             f"3 peer, {n} candidates": lambda: peers.score(group.model, group.prompts, asked, batch),
-            f"3 shared prefix, {n} candidates": lambda: in_order(
-                HFEngine(group.model).score(group.prompts, asked, NEVER)
-            ),
+            f"3 shared prefix, {n} candidates": lambda: in_order(group.engine.score(group.prompts, asked, NEVER)),
         }
     )
     theirs, ours = (np.array(each) for each in found.values())
@@ -300,6 +300,7 @@ def best_batch(group: Group) -> int:
 def groups(options: argparse.Namespace) -> Iterator[Group]:
     """One of every task, after its fine-tuning, or a single one of all tasks."""
     model = load_model(options.model, options.precision, options.device)
+    engine = HFEngine(model, config=HFConfig(compile=options.compile))
     tasks = load_tasks(options.tasks, options.select)
     config = GenerateConfig(n_views=options.n_views)
     requests = {
@@ -309,7 +310,7 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
         for task in tasks
     }
     if options.tune == "none":
-        yield Group(model, {task.id: task for task in tasks}, [each for own in requests.values() for each in own])
+        yield Group(engine, {task.id: task for task in tasks}, [each for own in requests.values() for each in own])
         return
     from arc_kaggle.tune import InProcessTuner, tuning_examples
 
@@ -322,7 +323,7 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
         )
         report = tuner.tune(examples, int(rng.integers(2**31)), NEVER)
         print(f"{task.id}: {report.outcome}, loss {report.first_loss} to {report.last_loss}", file=sys.stderr)
-        yield Group(model, {task.id: task}, requests[task.id])
+        yield Group(engine, {task.id: task}, requests[task.id])
 
 
 def main() -> None:
@@ -335,6 +336,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of fine-tuning, where not the recipe's own")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile the engine's steps")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--p-min", type=float, nargs="*", default=[0.2, 0.1, 0.05])

@@ -32,13 +32,13 @@ from arc_kaggle.budget import Deadline
 from arc_kaggle.config import BOX_FOLDER, SolveConfig
 from arc_kaggle.engines.base import Completion, Engine
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.engines.vllm import VLLMEngine
-from arc_kaggle.engines.vllm_asks import VLLMConfig
+from arc_kaggle.engines.vllm import VLLMConfig, VLLMEngine
 from arc_kaggle.generate import GenerateConfig, Request, make_requests
 from arc_kaggle.lora import LoraAdapter
+from arc_kaggle.memory import held_bytes
 from arc_kaggle.model import LoadedModel, load_model
 from arc_kaggle.recipe import TuneConfig
-from arc_kaggle.serving import start_vllm
+from arc_kaggle.serving import served_of, start_vllm
 from arc_kaggle.solve import task_rng
 
 NEVER = Deadline.never()
@@ -62,7 +62,7 @@ def main() -> None:
     model = load_model(config.model, config.precision, config.device)
     requests = requests_of(model, config)
     started = time.perf_counter()
-    engine = start_vllm(model, config)
+    engine = start_vllm(served_of(model, config), config)
     answer(engine, requests[:1])
     facts = {"first_answer_seconds": round(time.perf_counter() - started, 1), **batch(engine, model, requests, options)}
     facts |= adapters(engine, model, config, requests[0], options)
@@ -122,7 +122,7 @@ def differences(ours: list[Completion], theirs: list[Completion]) -> list[float]
 def adapters(
     engine: VLLMEngine, model: LoadedModel, config: SolveConfig, request: Request, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Seconds from an adapter in memory to its first token, by a swap."""
+    """Seconds from an adapter in memory to its first token, by a swap; and what vLLM's process holds meanwhile."""
     adapter = LoraAdapter(model, config.tune.lora)
     first = replace(request, max_new_tokens=1)
 
@@ -135,19 +135,20 @@ def adapters(
         answer(engine, [first], [name])
         engine.drop(name)
 
-    seconds = []
+    seconds, held = [], []
     for seed in range(options.adapters):
         adapter.reset(seed)
         seconds.append(timed(swap)[1])
+        held.append(round(held_bytes(engine.process.process.pid) / 2**20))
     adapter.detach()
-    return {"swap_seconds": round(median(seconds), 3)}
+    return {"swap_seconds": round(median(seconds), 3), "held_mib": {"first": held[0], "most": max(held)}}
 
 
 def restarts(model: LoadedModel, config: SolveConfig, request: Request, repeats: int) -> float:
     """Seconds from nothing to the first token of a new engine."""
 
     def restart() -> None:
-        engine = start_vllm(model, config)
+        engine = start_vllm(served_of(model, config), config)
         answer(engine, [replace(request, max_new_tokens=1)])
         engine.close()
 
@@ -170,7 +171,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--adapters", type=int, default=10)
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
-    parser.add_argument("--cache-gb", type=int, default=2)
+    parser.add_argument("--cache-gb", type=float, default=2)
     parser.add_argument("--eager", action="store_true")
     return parser.parse_args()
 

@@ -21,8 +21,8 @@ from arc_kaggle.evaluation.report import share
 
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"
 HEAD = (
-    "| edition | trained tokens | tasks | without TTFT | TTFT, one view | TTFT + AIRV | TTFT against none "
-    "| AIRV against one view |\n|---|--:|---|---|---|---|---|---|"
+    "| edition | trained tokens | tasks | without TTFT | TTFT, one view | TTFT + AIRV "
+    "| with rules, as submitted | TTFT against none | AIRV against one view |\n|---|--:|---|---|---|---|---|---|---|"
 )
 Entry = dict[str, Any]
 
@@ -65,6 +65,7 @@ def _entry(evaluation: Evaluation, tuned: Column, plain: Column) -> Entry:
             "none": _counts(plain, "two_attempts"),
             "one_view": _counts(tuned, "one_view"),
             "airv": _counts(tuned, "two_attempts"),
+            "submitted": _counts(tuned, "submitted"),
         },
         "ttft": _counts_of(compare("TTFT", tuned, plain).outputs),
         "airv": _counts_of(compare("AIRV", tuned, tuned, "two_attempts", "one_view").outputs),
@@ -85,7 +86,8 @@ def leaderboard_table(entries: list[Entry]) -> str:
 
 
 def _row(entry: Entry) -> str:
-    solved = [share(*entry["solved"][name]) for name in ("none", "one_view", "airv")]
+    ways = ("none", "one_view", "airv", "submitted")
+    solved = [share(*entry["solved"][way]) if way in entry["solved"] else "" for way in ways]
     uplifts = [_uplift(Paired(*entry[name])) for name in ("ttft", "airv")]
     tokens = "" if entry["tokens"] is None else f"{entry['tokens'] / 1e6:.1f}M"
     tasks = f"{entry['n_tasks']} of the {entry['n_whole']} of {entry['tasks']}"

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from math import exp, log
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from models import TickingClock, assert_same, generate, lively_model, random_prompts
 
 from arc_kaggle.budget import Deadline
+from arc_kaggle.choice import max_rank
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.engines.base import Decoding, Search
 from arc_kaggle.engines.capabilities import ENGINES, TUNERS, EngineName, TunerName
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.engines.vllm_adapters import PREFIX, Shelf
-from arc_kaggle.engines.vllm_asks import Ask, Heard, VLLMConfig
-from arc_kaggle.engines.vllm_call import MOST_LOSSES, Call
-from arc_kaggle.engines.vllm_jobs import Answering, BeamSearch, Job, Scoring, Searching
-from arc_kaggle.engines.vllm_process import ProcessLost
+from arc_kaggle.engines.vllm.adapters import PREFIX, Shelf
+from arc_kaggle.engines.vllm.asks import Ask, Heard, VLLMConfig
+from arc_kaggle.engines.vllm.call import MOST_LOSSES, Call
+from arc_kaggle.engines.vllm.jobs import Answering, BeamSearch, Job, Scoring, Searching
+from arc_kaggle.engines.vllm.process import ProcessLost
 from arc_kaggle.errors import ArcKaggleError, ConfigError, EngineError, ModelError
 from arc_kaggle.generate import GenerateConfig
 from arc_kaggle.lora import LoraAdapter
 from arc_kaggle.model import LoadedModel, save_model
 from arc_kaggle.recipe import LoraConfig, TuneConfig
-from arc_kaggle.serving import OnHF, PublishingTuner, check_room, max_rank
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.serving import InTurns, OnHF, PublishingTuner, own_gpu
+from arc_kaggle.tokens import Example, TokenIds
 from arc_kaggle.tune import InProcessTuner
+from arc_kaggle.unsloth_tuner import SWITCHES, import_unsloth
 from arc_kaggle.worker import load_method
 
 PROMPTS = random_prompts([5, 20, 1, 40], seed=3)
@@ -253,6 +258,51 @@ def test_another_tuners_weights_reach_the_engine_that_answers(tmp_path: Path) ->
         assert_same(one, other, 1e-6)
 
 
+class Process:
+    """Says when it was there."""
+
+    def __init__(self) -> None:
+        self.alive, self.lives = True, 1
+
+    def close(self) -> None:
+        self.alive = False
+
+    def start(self) -> None:
+        self.alive, self.lives = True, self.lives + 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_in_turns_vllm_is_gone_while_the_model_is_tuned_and_there_again_after(fails: bool) -> None:
+    """Also where fine-tuning raises what nobody expected. Nothing else ends it."""
+    process, there = Process(), list[bool]()
+
+    def examples() -> Iterator[Example]:
+        while True:
+            there.append(process.alive)
+            if fails:
+                raise ValueError("spoiled")
+            yield Example(np.array([1, 2, 3, 4]), np.array([-100, 2, 3, 4]))
+
+    tuner = InProcessTuner(lively_model(0), TuneConfig(steps=2, lora=LoraConfig(4)))
+    turns = InTurns(tuner, SimpleNamespace(process=process), torch.device("cpu"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="spoiled") if fails else nullcontext():
+        assert turns.tune(examples(), 0, NEVER).outcome == "tuned"
+    turns.reset()
+    assert there and not any(there)
+    assert process.alive and process.lives == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "placement", "number"),
+    [("cpu", "apart", None), ("cuda", None, 0), ("cuda", "turns", 0), ("cuda:3", "together", 3), ("cuda", "apart", 1)],
+)
+def test_vllm_has_the_gpu_that_the_plan_gives_it(
+    tmp_path: Path, device: str, placement: Any, number: int | None
+) -> None:
+    config = SolveConfig("", tmp_path, vllm=VLLMConfig(placement=placement))
+    assert own_gpu(torch.device(device), config) == number
+
+
 def test_every_engine_and_tuner_has_its_capabilities() -> None:
     assert set(ENGINES) == set(get_args(EngineName))
     assert set(TUNERS) == set(get_args(TunerName))
@@ -291,13 +341,6 @@ def test_too_high_a_rank_is_refused_before_the_run(tmp_path: Path) -> None:
         max_rank(config(513))
 
 
-def test_what_cannot_fit_beside_the_tuned_model_is_refused(tmp_path: Path) -> None:
-    config = SolveConfig("arc1:training", tmp_path, engine="vllm", recipe="lora", vllm=VLLMConfig(cache_gb=4))
-    check_room(12 * 2**30, 6 * 2**30, config)
-    with pytest.raises(EngineError, match=r"wants 12\.1 GiB .* but 12\.0 are free; .* choose --engine hf"):
-        check_room(12 * 2**30, round(6.1 * 2**30), config)
-
-
 @pytest.mark.parametrize(("option", "extra"), [("engine", "vllm"), ("tuner", "unsloth")])
 @pytest.mark.skipif(bool(find_spec("vllm") or find_spec("unsloth")), reason="one of them is installed")
 def test_a_missing_package_names_its_extra(tmp_path: Path, option: str, extra: str) -> None:
@@ -305,6 +348,23 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, option: str, extra: s
     config = SolveConfig("arc1:training", tmp_path, model=tmp_path / "model", device="cpu", **{option: extra})  # type: ignore[arg-type]
     with pytest.raises(EngineError, match=rf"option {option}: found {extra}, .*pip install 'arc_kaggle\[{extra}\]'"):
         load_method(config)
+
+
+@pytest.mark.skipif(bool(find_spec("unsloth")), reason="it is installed")
+def test_a_missing_accelerator_names_the_extra_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions without a CPU build raise this as they are imported."""
+    (tmp_path / "unsloth").mkdir()
+    (tmp_path / "unsloth" / "__init__.py").write_text(
+        "raise NotImplementedError('Unsloth cannot find any accelerator')"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in SWITCHES:  # are put back
+        monkeypatch.setenv(name, "")
+    with pytest.raises(
+        EngineError, match=r"unsloth cannot start: .*any accelerator; pip install 'arc_kaggle\[unsloth\]'"
+    ):
+        import_unsloth()
+    assert {name: os.environ[name] for name in SWITCHES} == SWITCHES
 
 
 @pytest.mark.parametrize("name", ["cache_gb", "max_rows", "patience_seconds", "growth_gb"])

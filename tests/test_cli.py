@@ -140,7 +140,7 @@ def test_solve_needs_only_tasks_and_out(
     assert main([*words, "--recipe", "lora", "--tune.steps", "3", "--overwrite"]) == 0
     plain, chosen = seen
     assert plain == SolveConfig(tasks, tmp_path / "out")
-    assert plain.tune == recipe_of(BOX_FOLDER) and plain.engine == "hf"
+    assert plain.tune == recipe_of(BOX_FOLDER) and plain.engine == "auto"
     assert (chosen.tune.weights, chosen.tune.steps, chosen.overwrite) == ("lora", 3, True)
     assert "two attempts for 0 tasks, 1 s" in capsys.readouterr().out
 

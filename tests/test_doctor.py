@@ -13,9 +13,9 @@ from kaggle_tree import Tree, hidden_tasks
 from arc_kaggle.cli import main
 from arc_kaggle.doctor import DoctorConfig, doctor
 from arc_kaggle.errors import ArcKaggleError
+from arc_kaggle.gpus import Gpu
 from arc_kaggle.kaggle import checks
 from arc_kaggle.kaggle.findings import Diagnosis, Finding
-from arc_kaggle.kaggle.machines import Gpu
 from arc_kaggle.kaggle.mounts import find_mounts
 from arc_kaggle.kaggle.probes import Child, Probes, run_module
 

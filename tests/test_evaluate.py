@@ -84,7 +84,7 @@ def test_the_scores_are_those_of_one_run_of_solve(tmp_path: Path) -> None:
     assert [len(part) for part in submissions] == [4, 4, 1]
     merged = tmp_path / "merged.json"
     merged.write_text(json.dumps({task_id: answer for part in submissions for task_id, answer in part.items()}))
-    assert column.count("two_attempts") / len(column.outputs) == score_by_hand(merged, tmp_path / "tasks.json")
+    assert column.count("submitted") / len(column.outputs) == score_by_hand(merged, tmp_path / "tasks.json")
     assert (column.n_tasks, len(column.outputs), column.count("any_view")) == (9, 11, 7)
     assert sum(column.solved_tasks("two_attempts").values()) == 5  # the even ones
     assert [output.task_id for output in column.outputs if not output.two_attempts] == ["t01", "t03", "t05", "t07"]
@@ -112,16 +112,20 @@ def test_fewer_views_are_a_vote_of_the_first(said: list[Any], ways: Sequence[boo
     task = task_from_json("small", TASK_JSON)
     found = [prediction(grid, view) for view, grid in enumerate(said)]
     (output,) = judge([task], {"small": vote_task(task, found)}, {"small": found}, n_views=5)
-    assert (output.two_attempts, output.one_attempt, output.any_view) == ways
+    assert (output.submitted, output.one_attempt, output.any_view) == ways
+    assert output.two_attempts == ways[0]
     assert output.by_views == by_views and output.one_view == by_views[0]
 
 
-def test_what_counts_with_all_views_is_what_was_submitted() -> None:
+def test_what_was_submitted_is_apart_from_what_the_model_said() -> None:
     task = task_from_json("small", TASK_JSON)
     found = [prediction(WRONG, 0), prediction(WRONG, 1)]
     submitted = vote_task(task, [prediction(RIGHT)])
     (output,) = judge([task], {"small": submitted}, {"small": found}, n_views=2)
-    assert output.two_attempts and output.one_attempt and output.by_views == (False, True) and not output.any_view
+    assert output.submitted and not (output.two_attempts or output.one_attempt or output.any_view)
+    assert output.by_views == (False, False)
+    (output,) = judge([task], {"small": vote_task(task, found)}, {"small": [prediction(RIGHT, 1)]}, n_views=2)
+    assert output.two_attempts and output.by_views == (False, True) and not output.submitted
 
 
 @pytest.mark.parametrize(("n", "counts"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (16, (1, 2, 4, 8, 16))])
@@ -454,12 +458,13 @@ def column(
     solved: str, checkpoint: str = "m", recipe: str = "none", step: int | None = None, series: str = "", **ways: str
 ) -> Column:
     """A column of one output a task, two in the last, from strings of 0 and 1: two attempts, one attempt, one view."""
-    given = {"two": solved, "one": solved, "view": solved, "any": solved, **ways}
+    given = {"all": solved, "two": solved, "one": solved, "view": solved, "any": solved, **ways}
     rows = [{name: bits[i] == "1" for name, bits in given.items()} for i in range(len(solved))]
     outputs = tuple(
         Output(
             f"t{min(i, len(solved) - 2)}",
             int(i == len(solved) - 1),
+            r["all"],
             r["two"],
             r["one"],
             r["any"],
@@ -530,7 +535,14 @@ def test_no_figure_without_its_n_and_no_slice_without_its_whole() -> None:
     assert text.startswith("5 of the 400 tasks of arc1:evaluation (--select shortest:5)\n")
     row = next(line for line in text.splitlines() if line.startswith("m/box"))
     assert re.split(" {2,}", row) == [
-        *("m/box", "5 of 400", "5/6 83.3% (43.6..97.0)", "4/6 66.7% (30.0..90.3)", "2/6 33.3% (9.7..70.0)"),
+        *(
+            "m/box",
+            "5 of 400",
+            "5/6 83.3% (43.6..97.0)",
+            "5/6 83.3% (43.6..97.0)",
+            "4/6 66.7% (30.0..90.3)",
+            "2/6 33.3% (9.7..70.0)",
+        ),
         *("5/6 83.3% (43.6..97.0)", "4/5 80.0% (37.6..96.4)", "1.5 + 0.2"),
     ]
     assert "m/box: of 12 views unanswered by reason: no_end 3; of 5 tasks by fine-tuning: tuned 5" in text
@@ -662,7 +674,7 @@ def test_an_edition_is_added_from_its_evaluation(
     board.main()
     assert capsys.readouterr().out.splitlines()[2:] == [
         "| 1: first | 0.0M | 5 of the 5 of arc1:evaluation | 2/6 33.3% (9.7..70.0) | 2/6 33.3% (9.7..70.0) | "
-        "5/6 83.3% (43.6..97.0) | +50.0 points of 6 (p 0.4) | +50.0 points of 6 (p 0.2) |"
+        "5/6 83.3% (43.6..97.0) | 5/6 83.3% (43.6..97.0) | +50.0 points of 6 (p 0.4) | +50.0 points of 6 (p 0.2) |"
     ]
     (entry,) = json.loads(board.BOARD.read_text())
     assert (entry["edition"], entry["date"], entry["commit"], entry["recipe"]) == (

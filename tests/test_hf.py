@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from models import VOCABULARY, assert_same, generate, generate_slowly, lively_model, random_prompts
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from arc_kaggle.budget import Deadline
+from arc_kaggle.config import SolveConfig
 from arc_kaggle.engines import cache
 from arc_kaggle.engines.base import Completion, Search
 from arc_kaggle.engines.cache import SlotCache
 from arc_kaggle.engines.capacity import COSTS, batches, bytes_at_hand, max_width, n_slots_within, slot_bytes
 from arc_kaggle.engines.forward import Forward
 from arc_kaggle.engines.hf import HFEngine
+from arc_kaggle.engines.hf_config import HFConfig
 from arc_kaggle.errors import EngineError
-from arc_kaggle.model import LoadedModel
+from arc_kaggle.model import LoadedModel, new_model
+from arc_kaggle.serving import make_engine
 from arc_kaggle.tokens import TokenIds
 
 LENGTHS = [1, 200, 2, 63, 64, 65, 7, 130, 31, 100, 3, 90, 17, 128, 5, 44]
@@ -28,6 +34,7 @@ LIMITS = [12, 9, 30, 12, 12, 3, 20, 12, 0, 30, 12, 1, 12, 12, 25, 12]
 PROMPTS = random_prompts(LENGTHS)
 MODELS = [("llama", 0), ("llama", 1), ("llama", 2), ("qwen2", 0), ("gpt2", 0), ("gpt2", 1)]
 TOLERANCE = 1e-4
+OF_THE_COMPILER = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 
 @pytest.fixture(params=MODELS, ids=lambda item: f"{item[0]}-{item[1]}", scope="module")
@@ -133,20 +140,19 @@ def test_completions_come_as_soon_as_they_are_known(monkeypatch: pytest.MonkeyPa
 
 
 def test_slots_take_as_many_bytes_as_planned(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    layers: list[cache.SlotLayer] = []
+    sizes: list[int] = []
     begin = cache.SlotLayer.lazy_initialization
 
     def spy(layer: cache.SlotLayer, *states: torch.Tensor) -> None:
         begin(layer, *states)
-        layers.append(layer)
+        sizes.append(layer.keys.nbytes + layer.values.nbytes)
 
     monkeypatch.setattr(cache.SlotLayer, "lazy_initialization", spy)
     for autocast in (None, torch.bfloat16):
-        layers.clear()
+        sizes.clear()
         generate(HFEngine(replace(model, autocast=autocast), bucket=64), PROMPTS[:4], [5] * 4)
-        n_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
         n_slots = 4 * (256 + 5 + 1)  # the longest prompt has 200 tokens
-        assert n_bytes == n_slots * slot_bytes(model.network, autocast or torch.float32)
+        assert sum(sizes) == n_slots * slot_bytes(model.network, autocast or torch.float32)
 
 
 def test_a_batch_is_planned_from_the_memory_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +194,13 @@ def adapted(model: LoadedModel) -> LoadedModel:
     """With the adapters `one` and `two`, whose weights are random and large."""
     import peft
 
-    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    modules = ["q_proj", "v_proj", "down_proj", "lm_head"]
+    config = peft.LoraConfig(r=4, target_modules=modules, init_lora_weights=False)
     torch.manual_seed(0)
-    network = peft.get_peft_model(model.network, config, adapter_name="one")
-    network.add_adapter("two", config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings")  # each side has factors of its own
+        network = peft.get_peft_model(model.network, config, adapter_name="one")
+        network.add_adapter("two", config)
     return replace(model, network=network.eval())
 
 
@@ -313,6 +322,61 @@ def test_these_tests_see_wrong_masks(kind: str, broken: Callable[..., Any], monk
     monkeypatch.setattr(network, "forward", wrong)
     with pytest.raises(AssertionError):
         assert_all_same(ask(), expected)
+
+
+def test_a_prefill_has_no_mask_and_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that torch's flash kernel takes it, which on a GPU knows no mask."""
+    prefill, attend = Forward.prefill, torch.nn.functional.scaled_dot_product_attention
+    logits: list[int] = []
+    masks: list[tuple[Any, Any]] = []
+
+    def spy(*states: Any, **options: Any) -> Any:
+        masks.append((options["attn_mask"], options["is_causal"]))
+        return attend(*states, **options)
+
+    def flash_alone(forward: Forward, *args: Any) -> None:
+        hook = model.network.get_output_embeddings().register_forward_hook(lambda *out: logits.append(out[-1].numel()))
+        with monkeypatch.context() as patch, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+            prefill(forward, *args)
+        hook.remove()
+
+    model = lively_model(0)
+    expected = generate(HFEngine(model), PROMPTS, LIMITS)
+    monkeypatch.setattr(Forward, "prefill", flash_alone)
+    assert_all_same(generate(HFEngine(model), PROMPTS, LIMITS), expected)
+    assert (set(masks), set(logits)) == ({(None, True)}, {0})
+
+
+@OF_THE_COMPILER
+def test_compiled_steps_change_nothing_and_are_compiled_seldom() -> None:
+    from torch._dynamo.utils import counters
+
+    model = new_model(32, 1, seed=0)  # one layer: the compiler needs seconds for each
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.mul_(10 if parameter.ndim >= 2 else 1)
+    never, drafts = Deadline.never(), [[prompt] for prompt in PROMPTS]
+    plain, engine = HFEngine(model), HFEngine(model, config=HFConfig(compile=True))
+    counters.clear()
+    assert_all_same(generate(engine, PROMPTS, LIMITS), generate(plain, PROMPTS, LIMITS))
+    limits = [10] * len(PROMPTS)
+    found, expected = (dict(each.search(PROMPTS, limits, never, Search(0.01))) for each in (engine, plain))
+    for i, one in expected.items():
+        assert found[i].nodes == one.nodes
+        assert_all_same(found[i].completions, one.completions)
+    found, expected = (dict(each.score(PROMPTS, drafts, never)) for each in (engine, plain))
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=TOLERANCE)
+    assert 1 <= counters["stats"]["unique_graphs"] <= 3  # whatever rows, widths and slots
+
+
+@OF_THE_COMPILER
+def test_a_run_compiles_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
+    for chosen in (HFConfig(), HFConfig(compile=True)):
+        config = SolveConfig("arc1:training", tmp_path, recipe="none", engine="hf", hf=chosen)
+        engine, _ = make_engine(lively_model(0), config)
+        assert isinstance(engine, HFEngine)
+        assert (engine.compiled is not None) is chosen.compile
 
 
 def test_half_precision_agrees_but_for_near_ties() -> None:

@@ -6,16 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import fake_config
 from strategies import prediction
 
+from arc_kaggle import stages
 from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import Prediction
+from arc_kaggle.candidate import Prediction, read_prediction_folder
 from arc_kaggle.config import BOX_FOLDER
 from arc_kaggle.dataset import load_tasks
+from arc_kaggle.dispatch import Supervisor, solve
 from arc_kaggle.encoder import MinimalGridEncoder
 from arc_kaggle.engines.base import Completion, Decoding, Drafts, Engine, Found, Nlls, Search
 from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
@@ -25,7 +29,9 @@ from arc_kaggle.generate import GenerateConfig, Request, make_requests
 from arc_kaggle.grid import Grid, as_grid, same_grid
 from arc_kaggle.infer import Interpreter, lead, predict, waves
 from arc_kaggle.model import load_model
+from arc_kaggle.planning.jobs import Job, Stage
 from arc_kaggle.rescore import RescoreConfig, rescore
+from arc_kaggle.stopping import asked_for
 from arc_kaggle.task import Pair, Task
 
 TOKENIZER, ENCODER = SymbolTokenizer(), MinimalGridEncoder()
@@ -135,6 +141,28 @@ def test_a_settled_query_is_asked_no_further_and_says_so(stop_lead: int, n_asked
     assert sorted(p.view for p in found) == list(range(6))
 
 
+@pytest.mark.parametrize(("lead_of", "wave"), [(1, 1), (2, 1), (2, 2), (2, 4), (3, 2), (4, 8)])
+def test_what_a_run_would_have_asked_is_what_it_asks(lead_of: int, wave: int) -> None:
+    answers = {view: [[[int(cell)]]] for view, cell in enumerate("1211212222")}
+    config = GenerateConfig(n_views=10, views_a_wave=wave)
+    _, whole = run(config, answers)
+    stops = replace(config, stop_lead=lead_of)
+    _, found = run(stops, answers)
+    assert [p.view for p in asked_for(whole, stops)] == [p.view for p in found if p.reason != "settled"]
+
+
+def test_what_is_known_of_other_views_is_a_draft_and_settles_nothing() -> None:
+    config = GenerateConfig(n_views=4, n_pilots=1, stop_lead=2)
+    engine = ScriptedEngine({view: [as_grid([[7]])] for view in range(4)})
+    engine.requests = requests_of(TASK, config)
+    known = [prediction([[9]], view) for view in (-1, -2, -3)]
+    found = list(predict(engine.requests, replace(INTERPRETER, engine=engine), config, Deadline.never(), known))
+    (_, _, pilots), (_, rest, others) = engine.asked
+    assert same(pilots[0], [[[9]]]) and rest == [1, 2, 3]
+    assert all(same(drafts, [[[9]], [[7]]]) for drafts in others)
+    assert [p.grid is not None and p.grid.tolist() for p in found] == [[[7]]] * 4
+
+
 def test_a_lead_is_counted_in_views() -> None:
     found = [prediction([[1]], 0), prediction([[1]], 1), prediction([[2]], 2), prediction(None, 3)]
     assert (lead([]), lead(found[3:]), lead(found[:1]), lead(found)) == (0, 0, 1, 1)
@@ -159,6 +187,51 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         GenerateConfig(p_min=0.2, decoding=Decoding(beams=2))
 
 
+def test_later_views_are_told_of_earlier_ones_as_drafts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, list[list[int]]] = {}
+    own = stages.answer_views
+
+    def answer_views(tasks: Any, views: Any, *rest: Any) -> Any:
+        told.setdefault(tasks[0].id, []).append(sorted({prediction.view for prediction in rest[-1]}))
+        return own(tasks, views, *rest)
+
+    monkeypatch.setattr(stages, "answer_views", answer_views)
+    found = []
+    for n_pilots in (0, 1):
+        views = GenerateConfig(n_views=6, n_pilots=n_pilots)
+        config = fake_config(tmp_path / str(n_pilots), 2, in_process=True, first_views=3, generate=views)
+        solve(config)
+        by_task = read_prediction_folder(config.out / "predictions")
+        found.append(
+            {task_id: [p.to_json() for p in sorted(of, key=lambda p: p.key)] for task_id, of in by_task.items()}
+        )
+    assert found[0] == found[1]
+    assert {len(of) for of in found[0].values()} == {6}
+    assert all(of[: len(of) // 2] == [[]] * (len(of) // 2) for of in told.values())  # without pilots
+    assert all(known == [*range(len(known))] for of in told.values() for known in of)
+    assert max(len(known) for of in told.values() for known in of) >= 3
+
+
+def test_what_a_worker_is_told_of_a_task(tmp_path: Path) -> None:
+    config = fake_config(tmp_path, 1, in_process=True, generate=GenerateConfig(n_views=6, n_pilots=1))
+    supervisor = Supervisor(config, load_tasks(config.tasks), Deadline.never())
+    for view in range(6):
+        supervisor.journal.keep_prediction(prediction([[view]], view, task_id="t00"))
+    jobs = [Job("t00", stage, 0, views, 9.0, 1.0) for stage, views in STAGES]
+    told = [[p.view for p in supervisor._known(job)] for job in jobs]
+    supervisor.finish()
+    assert told == [[], [], [], [0, 1, 2], [0, 1, 2, 3, 4, 5]]
+
+
+STAGES: list[tuple[Stage, tuple[int, int]]] = [
+    ("quick", (0, 2)),
+    ("tune", (0, 0)),
+    ("answer", (0, 3)),
+    ("answer", (3, 6)),
+    ("score", (0, 6)),
+]
+
+
 # With the model in the box --------------------------------------------------------------------------------------------
 
 
@@ -173,16 +246,21 @@ def some_tasks() -> list[Task]:
     return load_tasks("arc1:training", "shortest:4")
 
 
-def answered(config: GenerateConfig, engine: Engine | None = None) -> list[Prediction]:
+def answered(
+    config: GenerateConfig,
+    engine: Engine | None = None,
+    views: range | None = None,
+    known: Sequence[Prediction] = (),
+) -> list[Prediction]:
     interpreter = replace(box(), engine=engine or box().engine)
     requests = [
         request
         for task in some_tasks()
         for request in make_requests(
-            task, interpreter.encoder, interpreter.fmt, interpreter.tokenizer, config, np.random.default_rng(1)
+            task, interpreter.encoder, interpreter.fmt, interpreter.tokenizer, config, np.random.default_rng(1), views
         )
     ]
-    return sorted(predict(requests, interpreter, config, Deadline.never()), key=lambda p: p.key)
+    return sorted(predict(requests, interpreter, config, Deadline.never(), known), key=lambda p: p.key)
 
 
 def assert_same_predictions(found: list[Prediction], expected: list[Prediction]) -> None:
@@ -194,6 +272,15 @@ def test_waves_and_drafts_change_no_answer() -> None:
     alone = answered(GenerateConfig(n_views=4, n_pilots=0))
     assert_same_predictions(answered(GenerateConfig(n_views=4, n_pilots=1, views_a_wave=2)), alone)
     assert sum(p.grid is not None for p in alone) >= 8
+
+
+def test_what_is_known_changes_no_answer() -> None:
+    config = GenerateConfig(n_views=4)
+    alone = answered(config)
+    known = [p for p in alone if p.view < 2]
+    later = [p for p in alone if p.view >= 2]
+    assert_same_predictions(answered(config, views=range(2, 4), known=known), later)
+    assert_same_predictions(answered(config, views=range(2, 4)), later)
 
 
 def test_waves_and_drafts_change_no_search() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from arc_kaggle.config import BOX_FOLDER, SolveConfig
 from arc_kaggle.dataset import load_tasks
 from arc_kaggle.dispatch import solve
 from arc_kaggle.errors import ArcKaggleError, ConfigError, MountError, WorkerError
+from arc_kaggle.gpus import Gpu, find_gpus
 from arc_kaggle.kaggle import (
     check_submission,
     draw_predictions,
@@ -35,9 +37,7 @@ from arc_kaggle.kaggle import (
 from arc_kaggle.kaggle.machines import (
     MACHINES,
     MODELS,
-    Gpu,
     as_words,
-    find_gpus,
     machine_named,
     model_named,
     options_for,
@@ -45,7 +45,7 @@ from arc_kaggle.kaggle.machines import (
 from arc_kaggle.kaggle.mounts import RERUN_VARIABLE, TEST_FILE
 from arc_kaggle.kaggle.notebook import count_answered, find_model
 from arc_kaggle.kaggle.pictures import read_answers
-from arc_kaggle.kaggle.rehearsal import PREFLIGHT, largest_tasks, projection, read_runs, usual_tasks
+from arc_kaggle.kaggle.rehearsal import PREFLIGHT, largest_tasks, of_preflight, projection, read_runs, usual_tasks
 from arc_kaggle.recipe import RECIPES, TuneReport
 from arc_kaggle.report import TaskRun
 from arc_kaggle.submission import read_submission
@@ -226,8 +226,9 @@ def shapes() -> dict[str, Any]:
 def test_every_preset_fits_its_machine_by_the_projection_of_preflight() -> None:
     from torch import nn
 
-    from arc_kaggle.footprint import GIB, project_memory
+    from arc_kaggle.footprint import project_memory
     from arc_kaggle.preflight import PreflightConfig
+    from arc_kaggle.sizes import GIB
 
     assert set(PREFLIGHT) <= set(PreflightConfig.__dataclass_fields__)
     for model, network in shapes().items():
@@ -429,6 +430,19 @@ def test_a_rehearsal_takes_tasks_of_all_lengths_and_of_the_largest_size() -> Non
         grids = [grid for pair in task.train for grid in (pair.input, pair.output)] + [task.test[0].input]
         assert len(task.train) == 10 and {grid.shape for grid in grids if grid is not None} == {(30, 30)}
         assert not task.has_solution and len(np.unique(task.test[0].input)) == 10
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_rehearsal_asks_preflight_for_the_very_run(machine: str, model: str) -> None:
+    """4-bit weights, a cut vocabulary and lengths of fine-tuning included; what preflight does not know stays out."""
+    from arc_kaggle.preflight import PreflightConfig
+
+    settings = {**options_for(MACHINES[machine], model), "engine": "hf", "rescore.n_views": 4, "select_by": "poe"}
+    default = PreflightConfig(recipe=MODELS[model].options["recipe"])
+    asked = tyro.cli(PreflightConfig, args=as_words(of_preflight(settings)), default=default).run
+    expected = replace(configured(machine, model), engine="hf")
+    assert [getattr(asked, name) for name in PREFLIGHT] == [getattr(expected, name) for name in PREFLIGHT]
 
 
 def task_run(task_id: str, tuning: float, answering: float) -> TaskRun:

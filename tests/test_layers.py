@@ -13,8 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "arc_kaggle"
 
 FLOW = """
-    errors budget durable memory
-    grid task dataset augmentation leak encoder prompt presets tokens tokenizer_file symbols fit card recipe
+    errors budget durable memory gpus ahead
+    grid task dataset augmentation leak encoder prompt presets tokens tokenizer_file symbols fit card verify recipe
     rules rules.base rules.scene rules.things rules.symmetry rules.tiling rules.moving rules.patterns rules.cropping
     rules.colours rules.choosing rules.selecting rules.legends rules.lines rules.framing rules.stamps rules.filling
     rules.painting rules.counting rules.panels rules.lattices rules.catalogue rules.steps rules.sampling
@@ -27,18 +27,19 @@ FLOW = """
     planning.waiting planning.record planning.planner
     candidate vote fallback submission metrics report fit_report show
     evaluation evaluation.paired evaluation.columns evaluation.comparison evaluation.curves evaluation.report
-    engines engines.base engines.drafts engines.tree engines.fake
-    engines.capabilities engines.vllm_asks engines.vllm_jobs engines.vllm_process engines.vllm_call
+    engines engines.base engines.hf_config engines.drafts engines.tree engines.fake
+    engines.capabilities
     four_bit model coordinates vocabulary
     team attention optim training.average training.checkpoint tuned lora
     engines.capacity engines.cache engines.forward engines.policy engines.search engines.scoring engines.hf
-    engines.vllm_forcing engines.vllm_model engines.vllm_adapters engines.vllm tune unsloth_tuner
+    engines.vllm.asks engines.vllm.jobs engines.vllm.process engines.vllm.call engines.vllm.forcing engines.vllm.model
+    engines.vllm.adapters engines.vllm.engine engines.vllm tune unsloth_tuner
     generate infer rescore
     training.validation
-    config solve serving adapters stages worker
-    engines.vllm_child workers workers.base workers.inprocess workers.child workers.remote workers.start
+    sizes placement config choice solve serving adapters stages worker
+    engines.vllm.child workers workers.base workers.inprocess workers.child workers.remote workers.start
     run_folder journal run_plan pool watch result dispatch
-    score combine evaluation.model_folders evaluation.merge evaluation.parts evaluate gallery sheet rulebook
+    stopping score combine evaluation.model_folders evaluation.merge evaluation.parts evaluate gallery sheet rulebook
     lengths footprint rivals preflight training.trainee training.loop train
     bundle bundle.installer bundle.profile bundle.tools bundle.lock bundle.manifest bundle.verify bundle.build
     bundle.weights bundle.command
@@ -69,10 +70,8 @@ WITH_TORCH = {
     "engines.search",
     "engines.scoring",
     "engines.hf",
-    "engines.vllm_forcing",
-    "engines.vllm_model",
-    "engines.vllm_adapters",
-    "engines.vllm",
+    "engines.vllm.forcing",
+    "engines.vllm.model",
     "tune",
     "serving",
     "unsloth_tuner",
@@ -86,7 +85,7 @@ WITH_TORCH = {
 """The modules whose import brings torch. All others do without, the supervisor's side among them."""
 
 FOLDERS = ("engines", "rules", "verifiers", "evaluation", "training", "kaggle", "planning", "bundle", "workers")
-PACKAGES = {"arc_kaggle", *(f"arc_kaggle.{name}" for name in FOLDERS)}
+PACKAGES = {"arc_kaggle", "arc_kaggle.engines.vllm", *(f"arc_kaggle.{name}" for name in FOLDERS)}
 
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "bitsandbytes", "vllm", "unsloth"}
 

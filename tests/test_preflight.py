@@ -17,21 +17,22 @@ from arc_kaggle.card import ModelCard, read_card, write_card
 from arc_kaggle.config import BOX_FOLDER
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.footprint import (
-    Footprint,
     Speed,
     TaskSize,
     available_bytes,
-    cache_bytes,
     measure_speed,
     project_memory,
     project_seconds,
+    shape_of,
 )
 from arc_kaggle.generate import GenerateConfig
-from arc_kaggle.model import LoadedModel, load_model, new_model
+from arc_kaggle.model import LoadedModel, load_model, new_model, save_model
+from arc_kaggle.placement import Machine
 from arc_kaggle.preflight import (
     Check,
     PreflightConfig,
     PreflightReport,
+    check_engine,
     check_fp16,
     check_memory,
     check_stop,
@@ -43,6 +44,7 @@ from arc_kaggle.presets import PRESETS
 from arc_kaggle.prompt import PromptFormat
 from arc_kaggle.recipe import LoraConfig, TuneConfig
 from arc_kaggle.rivals import nll_per_cell, other_ways, swapped, unmarked
+from arc_kaggle.sizes import Footprint
 
 SMALL = GenerateConfig(n_views=2, max_prompt_tokens=200, max_new_tokens=56, tokens_per_batch=1024)
 TASKS = (small_task(),)
@@ -61,7 +63,7 @@ def box() -> LoadedModel:
 def config(write_json: WriteJson) -> PreflightConfig:
     """Checks of the model in the box on real tasks; time by one small task, so that it takes no time."""
     sized_by = str(write_json("sized.json", {"a": TASK_JSON}))
-    return PreflightConfig(precision="fp32", device="cpu", sized_by=sized_by, generate=SMALL)
+    return PreflightConfig(precision="fp32", device="cpu", sized_by=sized_by, n_run_tasks=1, generate=SMALL)
 
 
 def folder_with(fmt: PromptFormat, folder: Path) -> Path:
@@ -76,9 +78,9 @@ def folder_with(fmt: PromptFormat, folder: Path) -> Path:
 def test_the_model_in_the_box_passes_under_its_own_prompt(config: PreflightConfig) -> None:
     report = preflight(config)
     names = [check.name for check in report.checks]
-    assert names == ["cells", "stop", "nll against swapped", "fp16", "memory", "time"]
+    assert names == ["engine", "cells", "nll against swapped", "stop", "fp16", "memory", "time"]
     assert report.failed == (), report.text
-    assert [line[:8] for line in report.text.splitlines()[1:]] == ["ok      "] * 6 + ["not run "]
+    assert [line[:8] for line in report.text.splitlines()[1:]] == ["ok      "] * 7 + ["not run "]
     report.require()
 
 
@@ -104,8 +106,8 @@ def test_a_preset_that_the_tokenizer_does_not_take_fails_without_a_traceback(
     report = preflight(replace(config, prompt=prompt))
     assert report.failed == ("cells",)
     assert report.not_run == ("stop", "nll", "fp16", "memory", "time")
-    assert report.text.splitlines()[1].startswith("FAILED  cells: ")
-    with pytest.raises(ModelError, match="1 of 1 failed: cells"):
+    assert report.text.splitlines()[2].startswith("FAILED  cells: ")
+    with pytest.raises(ModelError, match="1 of 2 failed: cells"):
         report.require()
 
 
@@ -212,10 +214,10 @@ def test_memory_is_counted_from_the_shape_of_the_network() -> None:
     with torch.inference_mode():
         output = model.network(input_ids=torch.zeros((3, 7), dtype=torch.int64), use_cache=True)
     held = sum(t.nbytes for layer in output.past_key_values.layers for t in (layer.keys, layer.values))
-    assert cache_bytes(model.network) * 3 * 7 == held
+    assert shape_of(model.network).cache_bytes(4) * 3 * 7 == held
     found = project_memory(model, SMALL, TuneConfig(weights="none"))
     weights = sum(tensor.nbytes for tensor in model.network.state_dict().values())
-    assert found == Footprint(weights, 1024 // (256 + 56) * (256 + 56) * cache_bytes(model.network), 0)
+    assert found == Footprint(weights, 1024 // (256 + 56) * (256 + 56) * shape_of(model.network).cache_bytes(4), 0)
 
 
 def test_memory_of_fine_tuning_grows_with_what_is_trained() -> None:
@@ -239,9 +241,47 @@ def test_memory_of_fine_tuning_grows_with_what_is_trained() -> None:
 def test_memory_fails_where_less_is_available() -> None:
     model, tune = new_model(64, 1, 0), TuneConfig()
     config = PreflightConfig(generate=SMALL, memory_headroom=1.0)
-    needed = project_memory(model, SMALL, tune).peak
-    assert check_memory(model, tune, needed, config).ok
-    assert not check_memory(model, tune, needed - 1, config).ok
+    footprint = project_memory(model, SMALL, tune)
+    assert check_memory(footprint, footprint.peak, config).ok
+    assert not check_memory(footprint, footprint.peak - 1, config).ok
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(
+    config: PreflightConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The linear layers of the box have 7 in 10 of its fp32 weights: in 4 bits they would fit."""
+    monkeypatch.setattr("arc_kaggle.preflight.available_bytes", lambda _: 6_000_000)
+    report = preflight(config)
+    assert report.failed == ("memory",) and [check.name for check in report.checks] == ["engine", "memory"]
+    assert report.not_run == ("cells", "stop", "nll", "fp16", "time")
+    assert "weights 0.01" in report.text and "add --four-bit" in report.text
+    assert report.text.endswith("the weights do not fit")
+
+
+def test_what_is_rehearsed_is_what_will_run(tmp_path: Path, write_json: WriteJson) -> None:
+    """Options of fine-tuning count, 4-bit weights and a cut vocabulary too."""
+    save_model(new_model(256, 4, 0), tmp_path / "model", "lora", {})
+    sized_by = str(write_json("sized.json", {"a": TASK_JSON}))
+    plain = PreflightConfig(tmp_path / "model", device="cpu", precision="fp32", n_tasks=1, sized_by=sized_by)
+    plain = replace(plain, generate=SMALL, tune=TuneConfig(max_tokens=512))
+    longer = replace(plain, tune=TuneConfig(max_tokens=2048))
+    packed = replace(plain, four_bit=True, cut_vocabulary=True)
+    checks = [{each.name: each.found for each in preflight(config).checks} for config in (plain, longer, packed)]
+    assert len({each["memory"].partition("(")[2] for each in checks}) == 3
+    assert [*checks[2]][-3:] == ["stop", "memory", "time"]  # no fp16: it computes in fp32
+
+
+def test_the_engine_is_named_with_its_reason_or_refused(
+    config: PreflightConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check_engine(config.run).line.startswith("ok      engine: hf, ")
+    monkeypatch.setattr("arc_kaggle.choice.find_spec", lambda _: True)
+    monkeypatch.setattr("arc_kaggle.choice.find_machine", lambda *_: Machine(1, 2**30, 2**30))
+    lora = replace(config, engine="vllm", recipe="lora", tune=TuneConfig(lora=LoraConfig(8)))
+    line = check_engine(lora.run).line
+    assert line.startswith("FAILED  engine: option engine: found vllm, which cannot live beside")
+    assert line.endswith("take --engine auto for one that fits")
+    assert check_engine(replace(lora, engine="auto").run).ok
 
 
 def write_files(root: Path, files: dict[str, str]) -> None:

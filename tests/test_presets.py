@@ -234,7 +234,8 @@ def test_a_tokenizer_without_an_end_token_is_refused_where_one_is_needed(name: s
 
 
 def test_a_tokenizer_without_a_begin_token_begins_with_nothing() -> None:
-    assert PRESETS["plain"].for_tokens(None, "<eos>").format == PromptFormat("", "I", "O", "<eos>")
+    expected = PromptFormat("", "I", "O", "<eos>", verify="O", right="O", wrong="I")
+    assert PRESETS["plain"].for_tokens(None, "<eos>").format == expected
     assert PRESETS["nvarc"].for_tokens(None, None) == PRESETS["nvarc"]
 
 
@@ -254,6 +255,29 @@ def test_chatml_gives_the_preset(name: str, system: str | None) -> None:
 def test_what_a_template_puts_before_an_answer_is_in_the_prompt() -> None:
     thinking = CHATML.replace("m.content", "('<think></think>' if m.role == 'assistant' else '') + m.content")
     assert chat(thinking).query_output == "<|im_end|>\n<|im_start|>assistant\n<think></think>### Output\n\n"
+
+
+def test_a_chat_asks_for_a_verdict_in_a_second_turn() -> None:
+    """What is behind an answer's stop token, up to where a turn that answers begins."""
+    fmt = chat(CHATML)
+    question = "Is this output the right one for the test case? Answer with yes or no.\n"
+    assert fmt.verify == f"\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    assert (fmt.right, fmt.wrong) == ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages|length > 3 %}{{ raise_exception('one question') }}{% endif %}" + CHATML,
+        CHATML.replace("messages", "messages[:3]"),
+        CHATML.replace("'<|im_end|>\n'", "('<|im_end|>\n' if loop.index < 3 or loop.last else '')"),
+    ],
+    ids=["refuses a second turn", "drops it", "ends an answer otherwise before it"],
+)
+def test_a_template_without_a_second_turn_asks_for_no_verdict(template: str) -> None:
+    fmt = chat(template)
+    assert (fmt.verify, fmt.right, fmt.wrong) == (None, None, None)
+    assert fmt.query_output == PRESETS["arc24"].format.query_output
 
 
 @pytest.mark.parametrize(

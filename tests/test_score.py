@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def test_a_wrong_submission_scores_what_it_deserves(run: SolveConfig) -> None:
 
 def test_predictions_are_voted_on_anew(run: SolveConfig) -> None:
     scores = score(ScoreConfig(run.out, run.tasks))
-    assert {name: value for name, value in scores.items() if name != "selection"} == read_report(run.out)["scores"]
+    judged = {name: value for name, value in scores.items() if name not in ("selection", "stopping")}
+    assert judged == read_report(run.out)["scores"]
     assert score(ScoreConfig(run.out / "predictions", run.tasks)) == scores
     for view in range(N_VIEWS, 3 * N_VIEWS):
         add(run.out, prediction([[9]], view, task_id="t01"))
@@ -90,6 +92,39 @@ def test_every_way_to_select_is_judged(run: SolveConfig, capsys: pytest.CaptureF
     assert re.search(r"^probability +0\.0% +100\.0%$", capsys.readouterr().out, re.MULTILINE)
     by = [score(ScoreConfig(run.out, run.tasks, "t01", select_by=way))["kaggle"]["mean"] for way in ("votes", "poe")]
     assert by == [0, 1]
+
+
+def test_a_verdict_selects_where_there_is_one(run: SolveConfig) -> None:
+    answer = next(iter(task_values(9)["t01"]["test"]))["output"]
+    add(run.out, prediction(answer, 50, task_id="t01"))
+    assert answer != [[8]]
+    (run.out / "scores").mkdir(exist_ok=True)
+    add(run.out, prediction([[8]], 51, task_id="t01"))
+    with (run.out / "scores" / "t01.jsonl").open("w") as file:
+        for grid, verdict in ((answer, 0.5), ([[8]], -0.5)):
+            file.write(json.dumps(CandidateScore("t01", 0, 0, as_grid(grid), 1.0, verdict).to_json()) + "\n")
+    selected = score(ScoreConfig(run.out, run.tasks, "t01"))["selection"]
+    assert [selected[way]["top_1"]["mean"] for way in ("votes", "verify")] == [0, 1]
+
+
+def test_early_stopping_is_told_from_a_finished_run(run: SolveConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two views, then four for the answer: whoever stops at a lead of two after the first two misses it."""
+    answer = next(iter(task_values(9)["t01"]["test"]))["output"]
+    (run.out / "predictions" / "t01.jsonl").unlink()
+    for view, grid in enumerate([[[8]], [[8]], answer, answer, [[7]], answer]):
+        add(run.out, prediction(grid, view, task_id="t01"))
+    add(run.out, replace(prediction([[6]], 5, task_id="t01"), rank=1))  # of a view that gave two
+    add(run.out, replace(prediction(None, 6, task_id="t01"), reason="settled"))  # was not asked
+    whole, *rows = score(ScoreConfig(run.out, run.tasks, "t01"))["stopping"]
+    assert (whole["asked"], whole["top_1"]["mean"], len(rows)) == (1, 1, 20)
+    of = {(row["stop_lead"], row["views_a_wave"]): row for row in rows}
+    for wave, asked, first in ((1, 2, 0), (2, 2, 0), (4, 6, 1), (8, 6, 1)):
+        assert (of[2, wave]["asked"], of[2, wave]["top_1"]["mean"]) == (asked / 6, first)
+    assert {row["asked"] for (lead, _), row in of.items() if lead > 2} == {1}
+    assert main(["score", "--submission", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^lead 2, waves of 1 +0\.0% +0\.0% +33\.3%$", printed, re.MULTILINE)
+    assert re.search(r"^all views +100\.0% +100\.0% +100\.0%$", printed, re.MULTILINE)
 
 
 def test_a_selection_is_judged_alone(run: SolveConfig) -> None:

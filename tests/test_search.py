@@ -21,7 +21,8 @@ from arc_kaggle.engines.cache import SlotCache
 from arc_kaggle.engines.drafts import NO_DRAFT, Draft, Guesses, continuation
 from arc_kaggle.engines.forward import Forward, Span
 from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.engines.tree import Branch, Row, best_width, plan
+from arc_kaggle.engines.policy import Threshold
+from arc_kaggle.engines.tree import Branch, Feed, Row, best_width, plan
 from arc_kaggle.errors import ConfigError, EngineError
 from arc_kaggle.grid import as_grid
 from arc_kaggle.model import LoadedModel, load_model
@@ -452,6 +453,37 @@ def test_a_draft_comes_from_whoever_knows_best() -> None:
     assert guesses.draft(np.array([2]), predicted) is predicted
     assert guesses.draft(np.array([4]), NO_DRAFT).ids.tolist() == [7, 8, 0, 9, 9, 1, 4]
     assert len(guesses.draft(np.array([6]), NO_DRAFT)) == 0
+
+
+def test_an_answer_is_first_drafted_from_the_one_before_it() -> None:
+    """Whatever followed the prompt's last token before, the latest time, be it a single token that agrees."""
+    nothing = np.arange(0)
+    assert Guesses((), np.array([5, 1, 2, 3, 6, 1, 7, 8, 1])).draft(nothing, NO_DRAFT).ids.tolist() == [7, 8, 1]
+    assert Guesses((), np.array([8, 1, 2, 3, 6, 1, 7, 8, 1])).draft(nothing, NO_DRAFT).ids.tolist()[:3] == [2, 3, 6]
+    assert len(Guesses((), np.array([5, 6, 7])).draft(nothing, NO_DRAFT)) == 0
+    given = Guesses([np.array([4, 4])], np.array([5, 1, 2, 3, 6, 1, 7, 8, 1]))
+    assert given.draft(nothing, NO_DRAFT).ids.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("max_nll", [0.05, 0.7, 3.0, 12.0])
+def test_whatever_is_over_the_threshold_may_follow(max_nll: float) -> None:
+    """Sure tokens and doubtful ones, behind prefixes that have used up more or less of what they may."""
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(300, 16)) * rng.choice([0.1, 2, 30], size=(300, 1))).float()
+    log_probs = logits.log_softmax(dim=-1)
+    feeds = [Feed(0, row(), Branch(np.arange(2), np.array([-share * max_nll])), 60) for share in (0, 0.2, 0.5, 0.9, 1)]
+    reading = Threshold(max_nll).read(log_probs, feeds)
+    least = torch.tensor([feed.branch.nll - max_nll for feed in feeds]).repeat_interleave(60)
+    assert reading.best.tolist() == log_probs.argmax(dim=-1).tolist()
+    n_found = 0
+    for token, values in enumerate(log_probs):
+        found = dict(reading.followers(token))
+        likely = (values > least[token]).nonzero().flatten().tolist()
+        assert set(likely) <= found.keys()
+        assert all(found[i] == pytest.approx(float(values[i]), abs=1e-6) for i in found)
+        assert all(values[i] > least[token] - 2e-3 or i == reading.best[token] for i in found)
+        n_found += len(likely)
+    assert n_found > 20
 
 
 def row(*drafts: float, n_unfed: int = 1) -> Row:

@@ -196,6 +196,13 @@ def test_no_task_needs_a_token_that_was_cut(name: str, spec: str, task: Task, lo
         assert [tokenizer.kept[i] for i in tokenize(prompt, tokenizer).ids] == full(prompt).ids.tolist()
 
 
+@pytest.mark.parametrize("name", ["plain", "arc24", "architects"])
+def test_what_asks_for_a_verdict_is_kept(name: str) -> None:
+    fmt, tokenizer, _ = covered(name, "")
+    for text in (fmt.verify, fmt.right, fmt.wrong):
+        assert text and tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
 BORDERS = PromptFormat("<s>", "I", "O", "$;", stop="$")
 
 

@@ -114,6 +114,18 @@ def test_scores_select(by: Selection, worths: dict[str, float]) -> None:
     assert order(by, RARE_C[::-1] + SURE_B + VOTES_A, given[::-1]) == order(by, [*VOTES_A, *SURE_B, *RARE_C], given)
 
 
+def test_the_models_own_verdict_selects() -> None:
+    given = [
+        replace(score, verdict=verdict)
+        for score, verdict in zip(scores(a=[1.0, 1.0], b=[2.0, 2.0], c=[3.0, 3.0]), [-1, 4, 1, 1, 5, -9], strict=True)
+    ]
+    found = [*VOTES_A, *SURE_B, *RARE_C]
+    assert order("verify", found, given) == order("verify", found, given[::-1]) == "abc"
+    assert order("verify", found, [replace(given[2], verdict=1.6), *given[:2], *given[4:]]) == "bac"
+    assert order("verify", found, given[4:]) == "cab"
+    assert order("verify", found, scores(c=[1.0])) == "abc"  # without verdicts
+
+
 def test_the_three_ways_to_use_scores_differ() -> None:
     given = scores(a=[3.0, 2.5], b=[3.0, 3.0], c=[4.0, 1.0])
     found = [*VOTES_A, *SURE_B, *RARE_C]

@@ -25,11 +25,12 @@ from arc_kaggle.adapters import Adapters
 from arc_kaggle.config import SolveConfig
 from arc_kaggle.dispatch import solve
 from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.gpus import visible_gpus
 from arc_kaggle.memory import held_bytes, memory_ceiling
 from arc_kaggle.planning.jobs import Job
 from arc_kaggle.rescore import RescoreConfig
 from arc_kaggle.workers import start
-from arc_kaggle.workers.base import environment, visible_gpus
+from arc_kaggle.workers.base import environment
 
 GIB = 2**30
 
@@ -43,6 +44,8 @@ def test_every_worker_has_its_gpu_its_cores_and_its_caches(monkeypatch: pytest.M
     assert [each["OMP_NUM_THREADS"] for each in found] == ["1"] * 4
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "VLLM_CACHE_ROOT"):
         assert len({each[name] for each in found}) == 4
+    pairs = [environment(number, 3, tuple("56789"), tmp_path, n_each=2) for number in range(3)]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in pairs] == ["5,6", "7,8", "5,6"]
     assert environment(0, 2, (), tmp_path)["OMP_NUM_THREADS"] == "3"
     assert not {"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & environment(0, 1, (), tmp_path).keys()
 
@@ -63,9 +66,26 @@ def test_the_gpus_that_are_shared_out(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert visible_gpus(device) == found
-    config = SolveConfig(str(write_tasks(tmp_path, 1)), tmp_path / "out", device=device, recipe="none")
+    config = SolveConfig(str(write_tasks(tmp_path, 1)), tmp_path / "out", device=device, recipe="none", engine="fake")
     assert start.count_workers(config) == (len(found) or 1)
     assert start.count_workers(replace(config, workers=3)) == 3
+
+
+def test_without_a_gpu_a_small_model_gets_a_worker_for_each_core(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    config = SolveConfig(str(write_tasks(tmp_path, 1)), tmp_path / "out", memory_gb=99)
+    assert start.count_workers(config) == 3
+    for one in ({"engine": "fake"}, {"device": "cuda:1"}, {"in_process": True}, {"memory_gb": 0.5}):
+        assert start.count_workers(replace(config, **one)) == 1, one
+    assert start.count_workers(replace(config, memory_gb=2.5)) == 2
+    large = tmp_path / "large"
+    large.mkdir()
+    with (large / "model.safetensors").open("wb") as file:
+        file.truncate(start.SMALL_BYTES + 1)
+    assert start.count_workers(replace(config, model=large)) == 1
 
 
 def write_system(root: Path, files: dict[str, str]) -> Path:

@@ -9,9 +9,8 @@ from shutil import rmtree
 
 from models import LONGEST
 
-from arc_kaggle.engines.vllm import VLLMEngine
-from arc_kaggle.engines.vllm_asks import Served, VLLMConfig
-from arc_kaggle.engines.vllm_model import write_network
+from arc_kaggle.engines.vllm import Served, VLLMConfig, VLLMEngine
+from arc_kaggle.engines.vllm.model import write_network
 from arc_kaggle.model import LoadedModel
 
 QUICK = VLLMConfig(cache_gb=1, max_rows=64, eager=True)

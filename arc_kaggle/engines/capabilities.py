@@ -8,9 +8,13 @@ from typing import Literal, TypeVar
 from arc_kaggle.errors import EngineError
 
 EngineName = Literal["hf", "fake", "vllm"]
+EngineChoice = EngineName | Literal["auto"]
 TunerName = Literal["peft", "unsloth"]
 Name = TypeVar("Name", bound=str)
 Feature = Literal["sampling", "beams", "search", "scores", "lora", "all weights", "4 bits", "cut vocabulary"]
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as the highest rank of its adapters."""
 
 DECODING: tuple[Feature, ...] = ("sampling", "beams", "search", "scores")
 

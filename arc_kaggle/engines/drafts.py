@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from arc_kaggle.tokens import TokenIds
 
 LEAST_MATCH, MOST_MATCH = 4, 24
-"""Tokens that must agree before what followed a place of the text is copied, and that are compared."""
+"""Tokens that must agree before what followed a place of the text is copied, and that are compared at most."""
 COPY_CHANCE = 0.6
 """That a copied token is right; about what the box model's answers to small evaluation tasks came to."""
 
@@ -69,22 +69,32 @@ class Guesses:
         self.n_wrong += wrong
 
     def draft(self, completion: TokenIds, predicted: Draft) -> Draft:
-        """For a completion so far (T,): the rest of a given guess that begins so, else `predicted`, else a copy."""
+        """For a completion so far (T,): the rest of a given guess that begins so, else `predicted`, else a copy.
+
+        To begin with that copies what followed the prompt's last token before: where the model answers as it was asked,
+        an earlier answer. Even where it is wrong, the model then says what it thinks of each of its places.
+        """
         for guess in self.given:
             if len(guess) > len(completion) and np.array_equal(guess[: len(completion)], completion):
                 return Draft.of(guess[len(completion) :])
         if len(predicted):
             return predicted
+        if not len(completion):
+            return Draft.of(continuation(self.prompt, least=1))
         return Draft.of(continuation(np.concatenate([self.prompt, completion])), COPY_CHANCE)
 
 
-def continuation(text: TokenIds) -> TokenIds:
-    """What followed the place in a text (T,) that agrees longest with its end, the latest of equals; else nothing."""
-    ends = np.flatnonzero(text[:-1] == text[-1]) + 1  # a place is where what is copied begins
-    for n_match in range(2, MOST_MATCH + 1):
-        longer = ends[ends >= n_match]
-        longer = longer[text[longer - n_match] == text[-n_match]] if len(longer) else longer
+def continuation(text: TokenIds, least: int = LEAST_MATCH) -> TokenIds:
+    """What followed the place in a text (T,) that agrees longest with its end, the latest of equals; else nothing.
+
+    At least `least` tokens must agree.
+    """
+    places = np.flatnonzero(text[:-1] == text[-1]) + 1  # where what is copied begins
+    n_match = 1
+    while len(places) and n_match < MOST_MATCH:
+        longer = places[places > n_match]
+        longer = longer[text[longer - n_match - 1] == text[-n_match - 1]]
         if not len(longer):
-            return text[ends[-1] :] if n_match > LEAST_MATCH else text[:0]
-        ends = longer
-    return text[ends[-1] :]
+            break
+        places, n_match = longer, n_match + 1
+    return text[places[-1] :] if len(places) and n_match >= least else text[:0]

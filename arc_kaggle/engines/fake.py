@@ -110,7 +110,7 @@ def _check(prompts: Sequence[TokenIds], adapters: Sequence[str] | None, decoding
         raise EngineError(f"decoding: found {decoding}, but the fake engine has one answer to a prompt")
 
 
-fake_format = PromptFormat(begin="^", input="I", output="O", end="$")
+fake_format = PromptFormat(begin="^", input="I", output="O", end="$", verify="O", right="O", wrong="I")
 
 
 class SymbolTokenizer:

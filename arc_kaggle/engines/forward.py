@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,8 @@ class Forward:
     model: LoadedModel
     memory: SlotCache
     adapters: list[str] | None = None
+    compiled: Callable[..., Any] | None = None
+    """The network, compiled for what is fed behind the prompts; all of it is its own where None."""
 
     def prefill(self, prompts: Sequence[TokenIds], bucket: int, max_tokens: int, deadline: Deadline) -> None:
         """Fill the slots of all prompts but their last tokens, prompts of like length together; stop at the deadline.
@@ -70,7 +72,7 @@ class Forward:
 
     @torch.inference_mode()
     def feed(self, spans: Sequence[Span], width: int) -> Tensor:
-        """Logits (tokens, vocab) after each token of the spans, which come row by row.
+        """Log-probabilities (tokens, vocab) after each token of the spans, which come row by row.
 
         Every row is given `width` tokens, those that it does not need being padding.
         """
@@ -78,33 +80,43 @@ class Forward:
         n_rows, n_looked_at = len(memory.starts), min(padded_length(int(memory.used.max()), SLOT_STEP), n_slots)
         ids = np.full((n_rows, width), self.model.pad_id)
         positions, slots = np.zeros_like(ids), np.full_like(ids, n_slots)
-        mask = np.zeros((n_rows, width, n_looked_at), dtype=np.bool_)
+        seen = np.arange(n_looked_at) < memory.starts[:, None]  # (rows, slots): those of the prompts
+        mask = np.repeat(seen[:, None], width, axis=1)
         filled = [0] * n_rows
         for span in spans:
-            row, n_tokens = span.row, len(span.ids)
-            here = slice(filled[row], filled[row] + n_tokens)
-            filled[row] += n_tokens
-            ids[row, here], slots[row, here] = span.ids, span.slots
-            positions[row, here] = memory.starts[row] + len(span.ancestors) + np.arange(n_tokens)
-            mask[row, here, : memory.starts[row]] = True
-            mask[row, here, span.ancestors] = True
-            mask[row, here, span.slots[0] : span.slots[-1] + 1] = np.tri(n_tokens, dtype=np.bool_)
+            row, n_tokens, first = span.row, len(span.ids), filled[span.row]
+            filled[row] = end = first + n_tokens
+            ids[row, first:end], slots[row, first:end] = span.ids, span.slots
+            begin = int(memory.starts[row]) + len(span.ancestors)
+            positions[row, first:end] = np.arange(begin, begin + n_tokens)
+            mask[row, first:end, span.ancestors] = True
+            mask[row, first:end, span.slots[0] : span.slots[-1] + 1] = np.tri(n_tokens, dtype=np.bool_)
         padding = slots == n_slots
         mask[padding, 0] = True  # attention to nothing may be NaN, and NaN in the cache would spread
-        wanted = torch.from_numpy(~padding).to(self.model.device)
+        wanted = torch.from_numpy(np.flatnonzero(~padding)).to(self.model.device)
+        if self._steps is not None or self.adapters is not None:
+            # a hook on the head would compile anew for every step, and adapters on it go by row
+            return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask).flatten(0, 1)[wanted])
         with _head_at(self.model.network, wanted):
-            return self._run(np.arange(n_rows), ids, positions, slots, mask)
+            return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask))
+
+    @property
+    def _steps(self) -> Callable[..., Any] | None:
+        """The compiled network, where it can take these rows: adapters by name are hooks, new ones every time."""
+        return self.compiled if self.adapters is None else None
 
     @torch.inference_mode()
     def _run(
         self, rows: Slots, ids: TokenIds, positions: Slots, slots: Slots, mask: NDArray[np.bool_] | None
     ) -> Tensor:
-        """Logits, of the last tokens alone where there is no mask. `rows` (rows,), the others (rows or 1, time)."""
-        network: Any = self.model.network
+        """Logits, none where there is no mask. `rows` (rows,), the others (rows or 1, time)."""
+        network: Any = self.model.network if mask is None or self._steps is None else self._steps
         target, device = self.memory.target, self.model.device
         target.rows, target.slots = torch.from_numpy(rows)[:, None].to(device), torch.from_numpy(slots).to(device)
         target.n_looked_at = 0 if mask is None else mask.shape[-1]
-        options = {} if self.adapters is None else {"adapter_names": [self.adapters[row] for row in rows]}
+        options: dict[str, Any] = {} if mask is not None else {"logits_to_keep": torch.arange(0, device=device)}
+        if self.adapters is not None:
+            options["adapter_names"] = [self.adapters[row] for row in rows]
         with self.model.computing():
             output = network(
                 input_ids=torch.from_numpy(ids).to(device),
@@ -112,39 +124,39 @@ class Forward:
                 attention_mask=None if mask is None else self._mask(torch.from_numpy(mask).to(device)),
                 past_key_values=self.memory.cache,
                 use_cache=True,
-                logits_to_keep=1 if mask is None else 0,
                 **options,
             )
         logits: Tensor = output.logits
         return logits
 
     def _mask(self, mask: Tensor) -> Tensor:
-        """(rows, time, slots) as this network's attention wants it: (rows, 1, time, slots), boolean or to be added."""
-        network: Any = self.model.network
-        if network.config.get_text_config()._attn_implementation == "sdpa":
-            return mask[:, None]
-        least = torch.finfo(network.dtype).min
-        return torch.zeros(mask.shape, dtype=network.dtype, device=mask.device).masked_fill(~mask, least)[:, None]
+        """(rows, time, slots) as something to be added, once for all layers: (rows, 1, time, slots)."""
+        dtype = self.model.autocast or self.model.network.dtype
+        values = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return values.masked_fill_(~mask, torch.finfo(dtype).min)[:, None]
+
+
+def compiled(model: LoadedModel) -> Callable[..., Any]:
+    """The network, compiled when it is first called: for shapes that vary, and on a GPU into CUDA graphs."""
+    mode = "reduce-overhead" if model.device.type == "cuda" else None
+    network: Callable[..., Any] = torch.compile(model.network, dynamic=True, mode=mode)
+    return network
 
 
 @contextmanager
 def _head_at(network: Any, wanted: Tensor) -> Iterator[None]:
-    """Within it the head is given the hidden states (tokens, width) of some places (rows, time) alone."""
-    hook = network.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][wanted],))
+    """Within it the head is given the hidden states (tokens, width) of some places of (rows * time) alone."""
+    hook = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: (given[0].flatten(0, 1).index_select(0, wanted),)
+    )
     try:
         yield
     finally:
         hook.remove()
 
 
-def log_z(logits: Tensor) -> Tensor:
-    """What has to be taken from logits (tokens, vocab) to make them log-probabilities, (tokens,), in fp32 at least.
-
-    It is reckoned in pieces that stay in a CPU's cache: on a whole batch it would take three times as long.
-    """
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities (tokens, vocab), in fp32 at least. In pieces that stay in a CPU's cache, which is faster."""
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     pieces = torch.split(logits, max(1, PIECE // logits.shape[-1]))
-    return torch.cat([precise(piece).logsumexp(dim=-1) for piece in pieces])
-
-
-def precise(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    return torch.cat([piece.to(dtype).log_softmax(dim=-1) for piece in pieces])

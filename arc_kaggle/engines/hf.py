@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -23,7 +23,8 @@ from arc_kaggle.engines.base import (
 from arc_kaggle.engines.cache import SlotCache
 from arc_kaggle.engines.capacity import batches, check_attention, costs_of, max_width, n_slots_within
 from arc_kaggle.engines.drafts import Guesses
-from arc_kaggle.engines.forward import Forward
+from arc_kaggle.engines.forward import Forward, compiled
+from arc_kaggle.engines.hf_config import HFConfig
 from arc_kaggle.engines.policy import Beams, Greedy, Policy, Sampling, Threshold
 from arc_kaggle.engines.scoring import ScoredRow, Scoring, build_tries
 from arc_kaggle.engines.search import TreeSearch
@@ -47,6 +48,13 @@ class HFEngine:
     tokens_per_batch: int = 65536
     bucket: int = 16
     max_bytes: float = inf
+    config: HFConfig = field(default_factory=HFConfig)
+    compiled: Callable[..., Any] | None = field(init=False, default=None)
+    """The network with compiled steps, where the config says so."""
+
+    def __post_init__(self) -> None:
+        if self.config.compile:
+            object.__setattr__(self, "compiled", compiled(self.model))
 
     def generate(
         self,
@@ -140,7 +148,8 @@ class HFEngine:
         n_slots = max(padded_length(len(row.prompt), self.bucket) for row in rows) + tree
         n_layers = network.config.get_text_config().num_hidden_layers
         memory = SlotCache(n_layers, [len(row.prompt) - 1 for row in rows], n_slots, self.model.autocast)
-        return Forward(self.model, memory, None if adapters is None else [adapters[row.position] for row in rows])
+        names = None if adapters is None else [adapters[row.position] for row in rows]
+        return Forward(self.model, memory, names, self.compiled)
 
     @property
     def _n_slots(self) -> int:

@@ -14,29 +14,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arc_kaggle.engines.base import Decoding
-from arc_kaggle.engines.forward import log_z, precise
 from arc_kaggle.engines.tree import Feed, Row
 from arc_kaggle.tokens import TokenIds
 
 SLACK = 1e-3
 """Nats by which the compare over the vocabulary, in single precision, lets more through than the walk then takes."""
+ROUNDING = 1e-6
+"""How far off a probability in single precision may be at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What the logits after each of n tokens say; ids and log-probabilities in nats."""
+    """What may follow each of n tokens; ids and log-probabilities in nats."""
 
     best: TokenIds
     """The likeliest next token, (n,)."""
     best_log_probs: NDArray[np.float64]
-    first: NDArray[np.int64]
+    first: Sequence[int]
     """What may follow token i lies from `first[i]` to `first[i + 1]`, (n + 1,)."""
-    ids: TokenIds
-    log_probs: NDArray[np.float64]
+    ids: Sequence[int]
+    log_probs: Sequence[float]
 
     def followers(self, token: int) -> Iterator[tuple[int, float]]:
         here = slice(self.first[token], self.first[token + 1])
-        return zip(self.ids[here].tolist(), self.log_probs[here].tolist(), strict=True)
+        return zip(self.ids[here], self.log_probs[here], strict=True)
 
 
 class Policy(Protocol):
@@ -62,8 +63,8 @@ class Policy(Protocol):
         """Whether more than one token of a branch may be fed before the next choice."""
         ...
 
-    def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
-        """`logits` (n, vocab) after each token of the feeds, one feed after the other."""
+    def read(self, log_probs: Tensor, feeds: Sequence[Feed]) -> Reading:
+        """`log_probs` (n, vocab) after each token of the feeds, one feed after the other."""
         ...
 
     def prune(self, row: Row) -> None:
@@ -80,9 +81,9 @@ class Greedy:
     n_paths: int = 1
     takes_drafts: bool = True
 
-    def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
-        best, log_probs = _best(logits, log_z(logits))
-        return Reading(best, log_probs, np.arange(len(best) + 1), best, log_probs)
+    def read(self, log_probs: Tensor, feeds: Sequence[Feed]) -> Reading:
+        best, values = _best(log_probs)
+        return Reading(best, values, range(len(best) + 1), best.tolist(), values.tolist())
 
     def prune(self, row: Row) -> None:
         row.settle()
@@ -106,14 +107,13 @@ class Sampling:
     def n_paths(self) -> int:
         return self.decoding.best_of
 
-    def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
-        shares = (logits.double() / self.decoding.temperature).softmax(dim=-1).cumsum(dim=-1)  # (n, vocab)
-        noise = torch.from_numpy(np.concatenate([self._noise(feed) for feed in feeds])).to(logits.device)
+    def read(self, log_probs: Tensor, feeds: Sequence[Feed]) -> Reading:
+        shares = (log_probs.double() / self.decoding.temperature).softmax(dim=-1).cumsum(dim=-1)  # (n, vocab)
+        noise = torch.from_numpy(np.concatenate([self._noise(feed) for feed in feeds])).to(log_probs.device)
         ids = torch.searchsorted(shares, noise[:, None] * shares[:, -1:], right=True)  # (n, 1)
-        ids = ids.clamp(max=logits.shape[-1] - 1)
-        z = log_z(logits)  # (n,)
-        log_probs = precise(logits.gather(1, ids).squeeze(1)) - z
-        return Reading(*_best(logits, z), np.arange(len(logits) + 1), _ints(ids.squeeze(1)), _floats(log_probs))
+        ids = ids.clamp(max=log_probs.shape[-1] - 1)
+        values = log_probs.gather(1, ids).flatten()
+        return Reading(*_best(log_probs), range(len(values) + 1), ids.flatten().tolist(), values.tolist())
 
     def _noise(self, feed: Feed) -> NDArray[np.float64]:
         key = feed.row.position, feed.branch.chain
@@ -137,13 +137,21 @@ class Threshold:
     n_paths: int = 2
     takes_drafts: bool = True
 
-    def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
+    def read(self, log_probs: Tensor, feeds: Sequence[Feed]) -> Reading:
+        best, values = _best(log_probs)
         floors = np.repeat([feed.branch.nll - self.max_nll for feed in feeds], [feed.n_tokens for feed in feeds])
-        z = log_z(logits)  # (n,)
-        least = torch.from_numpy(floors - SLACK).to(z) + z
-        tokens, ids = (logits > least[:, None]).nonzero(as_tuple=True)
-        first = np.searchsorted(_ints(tokens), np.arange(len(logits) + 1))
-        return Reading(*_best(logits, z), first, _ints(ids), _floats(precise(logits[tokens, ids]) - z[tokens]))
+        least = floors - SLACK
+        sure = np.flatnonzero(1 - np.exp(values) + ROUNDING < np.exp(least))  # there is too little for any other
+        doubt = np.setdiff1d(np.arange(len(best)), sure)
+        here, least_here = (torch.from_numpy(each).to(log_probs.device) for each in (doubt, least[doubt]))
+        some = log_probs[here]
+        at, ids = (some > least_here[:, None]).nonzero(as_tuple=True)
+        tokens = np.concatenate([doubt[_ints(at)], sure])
+        order = np.argsort(tokens, kind="stable")
+        first = np.searchsorted(tokens[order], np.arange(len(best) + 1))
+        all_ids = np.concatenate([_ints(ids), best[sure]])[order]
+        all_values = np.concatenate([_floats(some[at, ids]), values[sure]])[order]
+        return Reading(best, values, first.tolist(), all_ids.tolist(), all_values.tolist())
 
     def prune(self, row: Row) -> None:
         """The likeliest first, should there not be time or room for all."""
@@ -160,13 +168,11 @@ class Beams:
     max_nll: float = inf
     takes_drafts: bool = False
 
-    def read(self, logits: Tensor, feeds: Sequence[Feed]) -> Reading:
-        n_best = min(self.n_paths, logits.shape[-1])
-        z = log_z(logits)  # (n,)
-        likeliest, ids = logits.topk(n_best, dim=-1)  # (n, n_best)
-        log_probs = precise(likeliest) - z[:, None]
-        first = np.arange(0, ids.numel() + 1, n_best)
-        return Reading(*_best(logits, z), first, _ints(ids.flatten()), _floats(log_probs.flatten()))
+    def read(self, log_probs: Tensor, feeds: Sequence[Feed]) -> Reading:
+        n_best = min(self.n_paths, log_probs.shape[-1])
+        likeliest, ids = log_probs.topk(n_best, dim=-1)  # (n, n_best)
+        first = range(0, ids.numel() + 1, n_best)
+        return Reading(*_best(log_probs), first, ids.flatten().tolist(), likeliest.flatten().tolist())
 
     def prune(self, row: Row) -> None:
         """Once all were fed. What has ended holds its place, so that the rest stops when it falls behind."""
@@ -179,10 +185,13 @@ class Beams:
         row.open = [branch for branch in row.open if -branch.nll >= least]
 
 
-def _best(logits: Tensor, z: Tensor) -> tuple[TokenIds, NDArray[np.float64]]:
-    """The likeliest id for each of logits (n, vocab), and its log-probability."""
-    best = logits.max(dim=-1)
-    return _ints(best.indices), _floats(precise(best.values) - z)
+def _best(log_probs: Tensor) -> tuple[TokenIds, NDArray[np.float64]]:
+    """The likeliest id for each of log-probabilities (n, vocab), and its own."""
+    if log_probs.device.type == "cpu":  # where torch looks at one number at a time
+        ids: TokenIds = log_probs.numpy().argmax(axis=-1)
+    else:
+        ids = _ints(log_probs.argmax(dim=-1))
+    return ids, _floats(log_probs.amax(dim=-1))
 
 
 def _ints(values: Tensor) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.base import Nlls
 from arc_kaggle.engines.capacity import Costs
-from arc_kaggle.engines.forward import Forward, Span, log_z, precise
+from arc_kaggle.engines.forward import Forward, Span
 from arc_kaggle.engines.tree import best_width, fitting_width
 from arc_kaggle.tokens import TokenIds
 
@@ -135,11 +135,10 @@ class Scoring:
         """Feed all trees' tokens from one offset to another, and read off what was to follow them."""
         spans = [span for number, trie in enumerate(tries) if trie for span in self._spans(number, trie, begin, end)]
         n_tokens = np.bincount([span.row for span in spans], [len(span.ids) for span in spans], len(tries)).astype(int)
-        logits = self.forward.feed(spans, fitting_width(n_tokens.max()))
-        z = log_z(logits)  # (tokens,)
+        log_probs = self.forward.feed(spans, fitting_width(n_tokens.max()))  # (tokens, vocab)
         for row, trie, n_before in zip(self.rows, tries, np.cumsum(n_tokens) - n_tokens, strict=True):
             if trie:
-                read_off(row.nlls, trie.reads, logits, z, begin, end, int(n_before) - begin)
+                read_off(row.nlls, trie.reads, log_probs, begin, end, int(n_before) - begin)
 
     def _spans(self, number: int, trie: Trie, begin: int, end: int) -> Iterator[Span]:
         start = int(self.forward.memory.starts[number])
@@ -152,9 +151,8 @@ class Scoring:
                 yield Span(number, ids, start + np.arange(first, last), start + path)
 
 
-def read_off(nlls: Nlls, reads: Reads, logits: Tensor, z: Tensor, begin: int, end: int, shift: int) -> None:
-    """Add what tokens from one offset to another say; the token at offset i has the logits i + `shift`."""
+def read_off(nlls: Nlls, reads: Reads, log_probs: Tensor, begin: int, end: int, shift: int) -> None:
+    """Add what tokens from one offset to another say; what follows the token at offset i is in row i + `shift`."""
     here = (begin <= reads.at) & (reads.at < end)
-    tokens, ids = (torch.from_numpy(each[here]).to(logits.device) for each in (reads.at + shift, reads.ids))
-    found = z[tokens] - precise(logits[tokens, ids])  # (reads,)
-    np.add.at(nlls, reads.owners[here], found.double().cpu().numpy())
+    tokens, ids = (torch.from_numpy(each[here]).to(log_probs.device) for each in (reads.at + shift, reads.ids))
+    np.subtract.at(nlls, reads.owners[here], log_probs[tokens, ids].double().cpu().numpy())

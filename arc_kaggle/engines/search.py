@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,38 +80,52 @@ class TreeSearch:
         if trunk.n_unfed > 0:  # there was no room for all of a prefix that is fed again
             row.open.append(trunk)
             return
-        base = at - len(branch.slots)  # what was read after id i lies at base + i
-        for n_ids in range(len(branch.ids), len(trunk.ids) + 1):
-            if row.nodes >= row.max_nodes:
-                row.stop("nodes")
-                return
-            row.nodes += 1
-            log_prob = self._visit(row, trunk, n_ids, reading, base)
-            if log_prob is None:
-                break
-            trunk.log_probs = np.append(trunk.log_probs, log_prob)
-        n_drafted, n_right = len(trunk.ids) - len(branch.ids), len(trunk.log_probs) - len(branch.log_probs)
-        row.guesses.record(n_right, wrong=n_right < n_drafted)
+        drafted, base = trunk.ids[len(branch.ids) :].tolist(), at - len(branch.slots)
+        nexts = [*drafted, None][: int(min(row.max_nodes - row.nodes, len(drafted) + 1))]
+        right, others = self._follow(branch, nexts, reading, base)
+        trunk.log_probs = np.concatenate([branch.log_probs, right])
+        row.nodes += min(len(right) + 1, len(nexts))
+        row.guesses.record(len(right), wrong=len(right) < len(drafted))
+        for n_ids, token, log_prob in others:
+            self._branch_off(row, trunk, n_ids, token, log_prob, reading, base)
+        if len(right) == len(nexts):  # nothing follows the last but None, unless it is a node too many
+            row.stop("nodes")
 
-    def _visit(self, row: Row, trunk: Branch, n_ids: int, reading: Reading, base: int) -> float | None:
-        """Open a branch for what may follow the first ids but the trunk's own next id; returns that one's log_prob.
+    def _follow(
+        self, branch: Branch, nexts: Sequence[int | None], reading: Reading, base: int
+    ) -> tuple[list[float], list[tuple[int, int, float]]]:
+        """Log-probabilities of the next ids that hold, and what else may follow: after how many ids, id, log-prob.
 
-        A branch's draft is what the model said further along the trunk: it has seen one wrong token, but it has seen.
+        What was read after id i lies at `base` + i.
         """
-        nll, followed = -float(trunk.log_probs[: n_ids - 1].sum()), None
-        drafted = int(trunk.ids[n_ids]) if n_ids < len(trunk.ids) else None
-        ahead = slice(base + n_ids, base + len(trunk.ids))
-        for token, log_prob in reading.followers(base + n_ids - 1):
-            if nll - log_prob >= self.policy.max_nll:
-                continue
-            if token == drafted:
-                followed = log_prob
-                continue
-            child = trunk.child(n_ids, token, log_prob)
-            if row.add(child, self.forward.model.end_id):
-                predicted = Draft(reading.best[ahead], reading.best_log_probs[ahead]).then(trunk.draft)
-                child.draft = self._draft(row, child, predicted)
-        return followed
+        right, others, nll = list[float](), list[tuple[int, int, float]](), branch.nll
+        for n_ids, token in enumerate(nexts, len(branch.ids)):
+            followed = None
+            for follower, log_prob in reading.followers(base + n_ids - 1):
+                if nll - log_prob >= self.policy.max_nll:
+                    continue
+                if follower == token:
+                    followed = log_prob
+                else:
+                    others.append((n_ids, follower, log_prob))
+            if followed is None:
+                break
+            right.append(followed)
+            nll -= followed
+        return right, others
+
+    def _branch_off(
+        self, row: Row, trunk: Branch, n_ids: int, token: int, log_prob: float, reading: Reading, base: int
+    ) -> None:
+        """Open a branch for a token that may follow the first ids.
+
+        Its draft is what the model said further along the trunk: it has seen one wrong token, but it has seen.
+        """
+        child = trunk.child(n_ids, token, log_prob)
+        if row.add(child, self.forward.model.end_id):
+            ahead = slice(base + n_ids, base + len(trunk.ids))
+            predicted = Draft(reading.best[ahead], reading.best_log_probs[ahead]).then(trunk.draft)
+            child.draft = self._draft(row, child, predicted)
 
     def _draft(self, row: Row, branch: Branch, predicted: Draft) -> Draft:
         if not self.policy.takes_drafts:

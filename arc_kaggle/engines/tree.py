@@ -150,17 +150,25 @@ class Feed:
 def plan(rows: Sequence[Row], room: Sequence[int], step_tokens: int, max_width: int) -> list[Feed]:
     """The tokens that are likeliest to be needed, as many as are worth a forward; `room` is what each row can hold."""
     values = [[branch.values(row.guesses.trust) for branch in row.open] for row in rows]
-    flat = [np.concatenate([*each, NO_VALUES]) for each in values]
-    width = best_width([np.sort(each)[::-1] for each in flat], step_tokens, max_width)
-    feeds = []
-    for number, row in enumerate(rows):
-        owner = np.repeat(np.arange(len(row.open)), [len(each) for each in values[number]])
-        # values fall along a branch, so what is taken of it is its beginning
-        taken = np.argsort(-flat[number], kind="stable")[: min(width, room[number])]
-        for branch, n_tokens in zip(row.open, np.bincount(owner[taken], minlength=len(row.open)).tolist(), strict=True):
-            if n_tokens:
-                feeds.append(Feed(number, row, branch, n_tokens))
-    return feeds
+    # along a branch they fall: where there is one alone they are in order
+    falling = [each[0] if len(each) == 1 else -np.sort(-np.concatenate([*each, NO_VALUES])) for each in values]
+    width = best_width(falling, step_tokens, max_width)
+    return [
+        Feed(number, row, branch, n_tokens)
+        for number, row in enumerate(rows)
+        for branch, n_tokens in zip(row.open, _shares(values[number], min(width, room[number])), strict=True)
+        if n_tokens
+    ]
+
+
+def _shares(values: Sequence[NDArray[np.float64]], most: int) -> list[int]:
+    """How many of each branch's first tokens are among the `most` likeliest of all."""
+    if len(values) == 1:
+        return [min(most, len(values[0]))]
+    owner = np.repeat(np.arange(len(values)), [len(each) for each in values])
+    taken = np.argsort(-np.concatenate([*values, NO_VALUES]), kind="stable")[:most]
+    shares: list[int] = np.bincount(owner[taken], minlength=len(values)).tolist()
+    return shares
 
 
 def best_width(values: Sequence[NDArray[np.float64]], step_tokens: int, max_width: int) -> int:
@@ -168,11 +176,11 @@ def best_width(values: Sequence[NDArray[np.float64]], step_tokens: int, max_widt
 
     A forward costs as much as all of its tokens, padding among them, and `step_tokens` more.
     """
-    gains = np.zeros(WIDTHS[-1])
+    widths = [width for width in WIDTHS if width <= max_width]
+    gains = np.zeros(widths[-1])
     for each in values:
         gains[: len(each)] += each[: len(gains)]
     gained = gains.cumsum()
-    widths = [width for width in WIDTHS if width <= max_width]
     return max(widths, key=lambda width: gained[width - 1] / (step_tokens + len(values) * width))
 
 

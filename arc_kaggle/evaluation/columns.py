@@ -11,30 +11,32 @@ from typing import Any, Literal
 from arc_kaggle.candidate import Prediction
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.metrics import PredictionsByTask, answer_rank, is_solved, predictions_of
-from arc_kaggle.submission import Attempts, vote_task
+from arc_kaggle.submission import Attempts
 from arc_kaggle.task import Query, Task
 
-Way = Literal["two_attempts", "one_attempt", "one_view", "any_view"]
+Way = Literal["submitted", "two_attempts", "one_attempt", "one_view", "any_view"]
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """In which ways one test output was solved."""
+    """In which ways one test output was solved: as it was submitted, and by the model's own answers alone."""
 
     task_id: str
     query: int
+    submitted: bool
+    """Either attempt is the answer: what Kaggle counts. Attempts may come from simple rules (fallback.py)."""
     two_attempts: bool
-    """Either attempt is the answer: what Kaggle counts."""
+    """One of the model's two best candidates is."""
     one_attempt: bool
-    """The first attempt is."""
+    """Its best candidate is."""
     any_view: bool
     """Any of the views gave it (pass_n)."""
     by_views: tuple[bool, ...]
-    """Either attempt is, if only the first 1, 2, 4, ... views vote; the last is with all of them."""
+    """`two_attempts`, if only the first 1, 2, 4, ... views vote; the last is with all of them."""
 
     @property
     def one_view(self) -> bool:
-        """Either attempt is, if only view 0, the task as it is, votes; the second attempt is the fallback then."""
+        """What view 0, the task as it is, answers is right."""
         return self.by_views[0]
 
 
@@ -127,8 +129,13 @@ _PLAIN = ("tasks", "select", "n_selected", "n_whole", "digests", "made_with")
 
 
 def _column_from_json(value: Mapping[str, Any]) -> Column:
-    outputs = tuple(Output(**{**output, "by_views": tuple(output["by_views"])}) for output in value["outputs"])
+    outputs = tuple(map(_output_from_json, value["outputs"]))
     return Column(**{**value, "views": tuple(value["views"]), "outputs": outputs})
+
+
+def _output_from_json(value: Mapping[str, Any]) -> Output:
+    before = {"submitted": value["two_attempts"]}  # until rules took an attempt they solved next to nothing
+    return Output(**{**before, **value, "by_views": tuple(value["by_views"])})
 
 
 def view_counts(n_views: int) -> tuple[int, ...]:
@@ -142,7 +149,7 @@ def judge(
     predictions: PredictionsByTask,
     n_views: int,
 ) -> tuple[Output, ...]:
-    """Every test output of some tasks: what was submitted for it, and what fewer views would have submitted."""
+    """Every test output of some tasks: what was submitted for it, what its views made of it, and fewer of them."""
     return tuple(
         _judge(query, attempts[task.id][query.index], predictions_of(query, predictions), n_views)
         for task in tasks
@@ -151,12 +158,8 @@ def judge(
 
 
 def _judge(query: Query, submitted: Attempts, found: Sequence[Prediction], n_views: int) -> Output:
-    first, _ = submitted
-    fewer = tuple(is_solved(query, _vote_of_first(query, found, n)) for n in view_counts(n_views)[:-1])
-    two_attempts = is_solved(query, submitted)
-    one_attempt, any_view = is_solved(query, (first, first)), answer_rank(query, found) is not None
-    return Output(query.task.id, query.index, two_attempts, one_attempt, any_view, (*fewer, two_attempts))
-
-
-def _vote_of_first(query: Query, found: Sequence[Prediction], n_views: int) -> Attempts:
-    return vote_task(query.task, [p for p in found if p.view < n_views])[query.index]
+    places = [answer_rank(query, [p for p in found if p.view < n]) for n in view_counts(n_views)]
+    *_, place = places
+    by_views = tuple(each in (1, 2) for each in places)
+    by_model = by_views[-1], place == 1, place is not None
+    return Output(query.task.id, query.index, is_solved(query, submitted), *by_model, by_views)

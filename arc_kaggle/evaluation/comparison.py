@@ -27,7 +27,9 @@ class Comparison:
 
 
 def compare(subject: str, first: Column, second: Column, *ways: Way) -> Comparison:
-    """Compare two columns by the ways in which they are to have solved an output; two attempts where none is given."""
+    """Compare two columns by the ways in which they are to have solved an output; the model's two attempts
+    where none is given.
+    """
     a, b = ways or ("two_attempts", "two_attempts")
     names = (first.name, second.name) if first is not second else (f"{first.name} {a}", f"{second.name} {b}")
     outputs = paired(first.solved(a), second.solved(b))

@@ -11,14 +11,16 @@ from arc_kaggle.evaluation.curves import curve_points
 from arc_kaggle.evaluation.paired import Paired, wilson
 
 WAYS: tuple[tuple[Way, str], ...] = (
+    ("submitted", "as submitted"),
     ("two_attempts", "two attempts"),
     ("one_attempt", "one attempt"),
     ("one_view", "one view"),
     ("any_view", "any view"),
 )
 LEGEND = (
-    "Solved of the test outputs of the tasks done, per cent, 95% Wilson interval. One view: view 0 alone, the second\n"
-    "attempt a fallback. Any view: pass_n. Whole tasks: all outputs, two attempts. Seconds a task: TTFT + inference."
+    "Solved of the test outputs of the tasks done, per cent, 95% Wilson interval. As submitted: what Kaggle counts,\n"
+    "simple rules included; all else is the model's alone. One view: view 0. Any view: pass_n. Whole tasks: all\n"
+    "outputs, two attempts. Seconds a task: TTFT + inference."
 )
 PAIRED_LEGEND = (
     "Paired comparisons: points of the first over the second, what each alone solved, exact two-sided McNemar p, 95%\n"

@@ -7,26 +7,15 @@ training example, the keys and values of a batch, and the weights, in 4 bits whe
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.gpus import Gpu
 
 Options = Mapping[str, Any]
 """Options of `solve` by dotted name, such as generate.n_views."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU as the driver tells it."""
-
-    name: str
-    memory_gib: float
-    capability: str
-    """Compute capability, such as 7.5; bf16 from 8.0 on."""
-    driver: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +72,6 @@ MODELS = {
     ),
 }
 """By name; facts are those of recipe.py and presets.py. NVARC's adapter of rank 256 does not fit a T4, so it has 64."""
-
-
-def find_gpus() -> tuple[Gpu, ...]:
-    """The GPUs of this machine, by nvidia-smi; none where there is no driver."""
-    words = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader,nounits"]
-    try:
-        lines = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    rows = [[cell.strip() for cell in line.split(",")] for line in lines if line.count(",") == 3]
-    return tuple(Gpu(name, float(mib) / 1024, capability, driver) for name, mib, capability, driver in rows)
 
 
 def machine_named(name: str, gpus: Sequence[Gpu]) -> Machine | None:

@@ -14,8 +14,9 @@ from arc_kaggle.budget import Deadline
 from arc_kaggle.config import BOX_FOLDER
 from arc_kaggle.dataset import Tasks, load_tasks
 from arc_kaggle.errors import SubmissionError
+from arc_kaggle.gpus import find_gpus
 from arc_kaggle.grid import same_grid
-from arc_kaggle.kaggle.machines import MODELS, Options, find_gpus, machine_named, model_named, options_for
+from arc_kaggle.kaggle.machines import MODELS, Options, machine_named, model_named, options_for
 from arc_kaggle.kaggle.mounts import TEST_FILE, Mounts, find_mounts, is_rerun
 from arc_kaggle.kaggle.process import CommandError, run
 from arc_kaggle.kaggle.rehearsal import rehearse, solve_options

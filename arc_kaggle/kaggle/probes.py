@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.kaggle.machines import Gpu, find_gpus
+from arc_kaggle.gpus import Gpu, find_gpus
 from arc_kaggle.kaggle.process import environment
 
 CHILD_SECONDS = 300.0

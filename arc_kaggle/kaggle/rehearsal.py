@@ -13,8 +13,9 @@ import numpy as np
 from arc_kaggle.budget import Deadline
 from arc_kaggle.dataset import Tasks, prompt_length
 from arc_kaggle.errors import ConfigError, WorkerError
+from arc_kaggle.gpus import find_gpus
 from arc_kaggle.grid import MAX_SIDE, N_COLOURS
-from arc_kaggle.kaggle.machines import Options, find_gpus
+from arc_kaggle.kaggle.machines import Options
 from arc_kaggle.kaggle.process import run
 from arc_kaggle.report import TaskRun
 from arc_kaggle.submission import write_atomically
@@ -28,8 +29,11 @@ MOST_PAIRS = 10
 """Train pairs of a task of the largest size."""
 LARGEST = "largest"
 """How the ids of tasks of the largest size begin."""
-PREFLIGHT = ("model", "prompt", "encoder", "recipe", "precision", "device")
-"""Options of `solve` that `preflight` has too, beside those of generate."""
+PREFLIGHT = (
+    *("model", "prompt", "encoder", "recipe", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner"),
+    *("workers", "generate", "tune", "vllm"),
+)
+"""Options of `solve` that `preflight` has too, with those below them."""
 
 
 def solve_options(tasks: Path, out: Path, settings: Options, deadline: Deadline) -> Options:
@@ -49,7 +53,7 @@ def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> 
     if settings.get("engine") != "fake":
         whole = {"time_limit_minutes": round(deadline.seconds_left / 60, 2), "n_run_tasks": len(tasks)}
         with suppress(WorkerError):  # its lines say what fails; the tasks show what becomes of it
-            run("preflight", options={**_of_preflight(settings), **whole}, deadline=until)
+            run("preflight", options={**of_preflight(settings), **whole}, deadline=until)
     file = out / "tasks.json"
     out.mkdir(parents=True, exist_ok=True)
     chosen = [*usual_tasks(tasks), *largest_tasks()]
@@ -60,8 +64,9 @@ def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> 
     print(projection(runs, len(tasks), n_workers, deadline.seconds_left), flush=True)
 
 
-def _of_preflight(settings: Options) -> Options:
-    return {name: value for name, value in settings.items() if name in PREFLIGHT or name.startswith("generate.")}
+def of_preflight(settings: Options) -> Options:
+    """Those of the options of `solve` that `preflight` takes."""
+    return {name: value for name, value in settings.items() if name.partition(".")[0] in PREFLIGHT}
 
 
 def usual_tasks(tasks: Tasks, n: int = N_USUAL) -> list[Task]:

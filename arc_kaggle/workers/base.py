@@ -35,24 +35,21 @@ class Worker(Protocol):
 Inbox = queue.SimpleQueue[tuple[Worker, Message]]
 
 
-def visible_gpus(device: str) -> tuple[str, ...]:
-    """The GPUs to share out, in the words of CUDA_VISIBLE_DEVICES; none where a run names one itself, or the CPU."""
-    if device not in ("auto", "cuda"):
-        return ()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return tuple(gpu for gpu in named.split(",") if gpu not in ("", "-1"))
-    return tuple(str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
-
-
-def environment(number: int, n_workers: int, gpus: Sequence[str], scratch: Path) -> dict[str, str]:
-    """What a worker must find set before it imports anything: its GPU, its cores, and caches that no other writes."""
+def environment(number: int, n_workers: int, gpus: Sequence[str], scratch: Path, n_each: int = 1) -> dict[str, str]:
+    """What a worker must find set before it imports anything: its `n_each` GPUs, its cores, and caches that no other
+    writes.
+    """
     caches = {name: str(scratch / f"worker-{number}" / name.lower()) for name in CACHES}
-    gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+    first = n_each * (number % max(1, len(gpus) // n_each))
+    gpu = {"CUDA_VISIBLE_DEVICES": ",".join(gpus[first : first + n_each])} if gpus else {}
     if n_workers == 1:
         return {**OFFLINE, **caches, **gpu}
-    cores = int(os.environ.get("OMP_NUM_THREADS") or n_cores())
-    return {**OFFLINE, **caches, **gpu, **dict.fromkeys(THREADS, str(max(1, cores // n_workers)))}
+    return {**OFFLINE, **caches, **gpu, **dict.fromkeys(THREADS, str(max(1, n_threads() // n_workers)))}
+
+
+def n_threads() -> int:
+    """Cores that all workers together may use: OMP_NUM_THREADS where it is set."""
+    return int(os.environ.get("OMP_NUM_THREADS") or n_cores())
 
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

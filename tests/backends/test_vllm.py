@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from arc_kaggle.config import SolveConfig
 from arc_kaggle.engines.base import Completion, Decoding, Engine, Search
 from arc_kaggle.engines.hf import HFEngine
 from arc_kaggle.engines.vllm import VLLMEngine
+from arc_kaggle.engines.vllm.process import SWITCHES
 from arc_kaggle.errors import EngineError, ModelError
 from arc_kaggle.grid import as_grid
 from arc_kaggle.lora import LoraAdapter
@@ -313,16 +315,24 @@ def test_a_process_that_dies_in_the_middle_loses_nothing(engine: VLLMEngine) -> 
     assert {i: each.ids.tolist() for i, each in found.items()} == {i: each.ids.tolist() for i, each in expected.items()}
 
 
-def test_a_life_ends_between_two_calls(engine: VLLMEngine) -> None:
+@pytest.mark.parametrize("limit", [{"adapters_a_life": 1}, {"growth_gb": 1e-6}])
+def test_a_life_ends_between_two_calls(engine: VLLMEngine, limit: dict[str, Any]) -> None:
+    """By the number of its adapters, or by the memory of the host that it has taken since it began."""
     base = lively_model(0)
     adapter = attach(base)
     draw(adapter, 1)
     engine.use(engine.put(saver(adapter)))
     expected, lives = generate(engine, PROMPTS, LIMITS), engine.process.lives
-    engine.process.config = replace(engine.process.config, adapters_a_life=1)
+    engine.process.config = replace(engine.process.config, **limit)
     for found, same in zip(generate(engine, PROMPTS, LIMITS), expected, strict=True):
         assert_same(found, same, TOLERANCE)
     assert engine.process.lives == lives + 1
+
+
+def test_the_process_is_told_to_stay_offline_and_alone(engine: VLLMEngine) -> None:
+    pid = engine.process.process.pid
+    found = dict(each.split("=", 1) for each in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in each)
+    assert SWITCHES.items() <= found.items()
 
 
 def test_a_model_that_vllm_cannot_load_is_refused_with_its_words(tmp_path: Path, engine: VLLMEngine) -> None:
@@ -349,9 +359,11 @@ def test_a_run_is_tuned_here_and_answered_there(tmp_path: Path) -> None:
     found = {name: answers(replace(config, engine=name)) for name in ("hf", "vllm")}
     assert found["hf"] == found["vllm"]
     assert len({text for text, _ in found["hf"].values()}) > 3
+    turns = replace(config, engine="vllm", vllm=replace(config.vllm, placement="turns"))
+    assert answers(turns, lives=3) == found["hf"]  # ended for each of two tasks, the hanging one with the first
 
 
-def answers(config: SolveConfig) -> dict[object, tuple[str, str | None]]:
+def answers(config: SolveConfig, lives: int = 2) -> dict[object, tuple[str, str | None]]:
     """Text and reason of every prediction."""
     config = replace(config, generate=replace(config.generate, n_views=4))
     tasks = [copy_task(3), replace(copy_task(4), id="other")]
@@ -363,7 +375,7 @@ def answers(config: SolveConfig) -> dict[object, tuple[str, str | None]]:
         tune_task(task, method, config, NEVER)
         answer_views([task], range(config.generate.n_views), method, config, NEVER, kept.append)
     if isinstance(method.engine, VLLMEngine):
-        assert method.engine.process.lives == 2
+        assert method.engine.process.lives == lives
         assert len([*method.engine.shelf.folder.iterdir()]) == 1  # that of the last task alone
         assert method.tuner is not None
         method.tuner.reset()

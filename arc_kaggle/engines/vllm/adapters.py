@@ -10,8 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from arc_kaggle.engines.vllm_asks import Adapter
-from arc_kaggle.lora import check_for_vllm
+from arc_kaggle.engines.vllm.asks import Adapter
 
 RAM_DISK = Path("/dev/shm")
 PREFIX = "arc-kaggle-adapters-"
@@ -33,6 +32,8 @@ class Shelf:
 
     def put(self, name: str, write: Callable[[Path], None]) -> Adapter:
         """Keep what `write` makes at a path. Raises ModelError for what vLLM cannot load, with the way out."""
+        from arc_kaggle.lora import check_for_vllm  # torch, which the supervisor does without
+
         self.n_made += 1
         adapter = Adapter(f"{name}-{self.n_made}", self.n_made, self.folder / f"{name}-{self.n_made}")
         write(adapter.folder)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.vllm_asks import Heard
-from arc_kaggle.engines.vllm_jobs import Job, TokenPath
-from arc_kaggle.engines.vllm_process import ProcessLost, VLLMProcess
+from arc_kaggle.engines.vllm.asks import Heard
+from arc_kaggle.engines.vllm.jobs import Job, TokenPath
+from arc_kaggle.engines.vllm.process import ProcessLost, VLLMProcess
 from arc_kaggle.errors import EngineError
 
 T = TypeVar("T")

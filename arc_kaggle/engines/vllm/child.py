@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from arc_kaggle.engines.vllm_asks import Ask, Heard, Served, VLLMConfig
+from arc_kaggle.engines.vllm.asks import Ask, Heard, Served, VLLMConfig
 from arc_kaggle.worker import die_with_parent
 
 
@@ -23,13 +23,13 @@ def load(served: Served, config: VLLMConfig) -> Any:
     import torch
     from vllm import EngineArgs, LLMEngine
 
-    from arc_kaggle.engines.vllm_forcing import Forcing
+    from arc_kaggle.engines.vllm.forcing import Forcing
 
     adapters = {"enable_lora": True, "max_lora_rank": served.max_rank, "max_loras": config.max_adapters}
     on_gpu = torch.cuda.is_available()
     memory: dict[str, Any] = {"block_size": 32}  # the smallest on a CPU, whose cache has its size by the environment
     if on_gpu:  # a share would be of the whole GPU, and asked to be free beside what fine-tuning holds
-        memory = {"kv_cache_memory_bytes": config.cache_gb * 2**30, "gpu_memory_utilization": 0.01}
+        memory = {"kv_cache_memory_bytes": config.cache_bytes, "gpu_memory_utilization": 0.01}
     return LLMEngine.from_engine_args(
         EngineArgs(
             model=str(served.folder),

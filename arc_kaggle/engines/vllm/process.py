@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from arc_kaggle.engines.vllm_asks import EXTRA, Ask, Heard, Served, VLLMConfig
+from arc_kaggle.engines.vllm.asks import EXTRA, Ask, Heard, Served, VLLMConfig
 from arc_kaggle.errors import EngineError
 from arc_kaggle.memory import held_bytes
 
@@ -51,11 +52,11 @@ class VLLMProcess:
     def start(self) -> None:
         self.pipe, theirs = Pipe()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  # for as long as the process
-        package_root = str(Path(__file__).parents[2])
+        package_root = str(Path(__file__).parents[3])
         path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-        cache = {"VLLM_CPU_KVCACHE_SPACE": str(self.config.cache_gb)}
+        cache = {"VLLM_CPU_KVCACHE_SPACE": str(ceil(self.config.cache_bytes / 2**30))}  # whole ones alone
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "arc_kaggle.engines.vllm_child", str(theirs.fileno())],
+            [sys.executable, "-m", "arc_kaggle.engines.vllm.child", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,

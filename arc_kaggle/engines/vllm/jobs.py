@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from arc_kaggle.engines.base import Completion, Decoding, Found, Nlls, Search
-from arc_kaggle.engines.vllm_asks import Adapter, Ask, Heard
+from arc_kaggle.engines.vllm.asks import Adapter, Ask, Heard
 from arc_kaggle.tokens import TokenIds
 
 T_co = TypeVar("T_co", covariant=True)

@@ -21,11 +21,11 @@ from arc_kaggle.engines.base import (
     Search,
     check_prompts,
 )
-from arc_kaggle.engines.vllm_adapters import Shelf
-from arc_kaggle.engines.vllm_asks import Adapter, Served, VLLMConfig
-from arc_kaggle.engines.vllm_call import Call
-from arc_kaggle.engines.vllm_jobs import Answering, BeamSearch, Job, Scoring, Searching
-from arc_kaggle.engines.vllm_process import VLLMProcess
+from arc_kaggle.engines.vllm.adapters import Shelf
+from arc_kaggle.engines.vllm.asks import Adapter, Served, VLLMConfig
+from arc_kaggle.engines.vllm.call import Call
+from arc_kaggle.engines.vllm.jobs import Answering, BeamSearch, Job, Scoring, Searching
+from arc_kaggle.engines.vllm.process import VLLMProcess
 from arc_kaggle.errors import EngineError
 from arc_kaggle.tokens import TokenIds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.tokens import TokenIds
@@ -11,12 +12,20 @@ from arc_kaggle.tokens import TokenIds
 EXTRA = "pip install 'arc_kaggle[vllm]'; on a machine without a GPU: make test-backends"
 
 
+Kind = Literal["together", "turns", "apart"]
+"""How fine-tuning and vLLM share GPUs."""
+USUAL_CACHE_GB = 4.0
+
+
 @dataclass(frozen=True, slots=True)
 class VLLMConfig:
     """The engine on vLLM, a process of its own."""
 
-    cache_gb: int = 4
-    """GiB of keys and values, beside the weights."""
+    placement: Kind | None = None
+    """`together` on the GPU of fine-tuning, on it in `turns`, or `apart` on another one; where not given the first of
+    them that fits."""
+    cache_gb: float | None = None
+    """GiB of keys and values, beside the weights; where not given what answers want, as far as it fits (4 on a CPU)."""
     max_rows: int = 128
     """Most completions that grow together."""
     max_adapters: int = 2
@@ -33,12 +42,17 @@ class VLLMConfig:
     """GB of host memory by which it may grow before it is renewed."""
 
     def __post_init__(self) -> None:
-        for name in ("cache_gb", "max_rows", "max_adapters", "adapters_a_life"):
+        for name in ("max_rows", "max_adapters", "adapters_a_life"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"option vllm.{name}: found {getattr(self, name)}, expected 1 or more")
-        for name in ("patience_seconds", "start_seconds", "growth_gb"):
-            if not getattr(self, name) > 0:
+        for name in ("cache_gb", "patience_seconds", "start_seconds", "growth_gb"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"option vllm.{name}: found {getattr(self, name)}, expected more than 0")
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of keys and values; where nobody has said or planned how many, a usual number."""
+        return int((self.cache_gb or USUAL_CACHE_GB) * 2**30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class Served:
     max_tokens: int
     """Longest prompt and answer together."""
     max_rank: int = 0
-    """Highest rank of an adapter, one of `lora.VLLM_RANKS`; none can be loaded where 0."""
+    """Highest rank of an adapter, one of `VLLM_RANKS`; none can be loaded where 0."""
 
 
 @dataclass(frozen=True, slots=True)

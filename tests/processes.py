@@ -201,11 +201,12 @@ class Run:
 
 
 def tiny_model(folder: Path) -> tuple[str, ...]:
-    """Options for a model with random weights that is tuned a little on every task."""
+    """Options for a model with random weights that is tuned a little on every task, by one worker."""
     from arc_kaggle.model import new_model, save_model
 
     save_model(new_model(64, 2, 0), folder, "box", {})
-    return ("--model", str(folder), "--tune.steps", "2", "--tune.batch-size", "2", "--precision", "fp32")
+    tuning = ("--tune.steps", "2", "--tune.batch-size", "2", "--precision", "fp32")
+    return ("--model", str(folder), "--workers", "1", *tuning)
 
 
 @contextmanager

@@ -28,13 +28,13 @@ test-kaggle: .venv/installed
 	$(PYTHON) -m venv out/kernel
 	out/kernel/bin/python -m pip install --quiet -c constraints.txt ipykernel
 	ARC_KAGGLE_RERUN_TASKS=240 ARC_KAGGLE_BUNDLE=$(CURDIR)/out/bundle ARC_KAGGLE_KERNEL=$(CURDIR)/out/kernel/bin/python \
-	  $(BIN)/pytest tests/test_notebooks.py -k rerun_answers
+	  $(BIN)/pytest tests/kaggle/test_notebooks.py -k rerun_answers
 
 # The suites of vLLM and Unsloth, without a GPU, in environments of their own. Both packages want Linux on x86-64 here.
 #    VLLM=vllm-0.19.1     another version; 3.6 GB to download, for its torch is a CUDA build, so CI leaves it out
 VLLM ?= vllm
 test-backends: .venv-$(VLLM)/installed .venv-unsloth/installed
-	OMP_NUM_THREADS=1 .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/test_engine.py tests/backends
+	OMP_NUM_THREADS=1 .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/engines/test_contract.py tests/backends
 	OMP_NUM_THREADS=1 .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/backends
 
 # Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go

@@ -3,12 +3,13 @@
 The names a notebook needs; importing them does not import torch.
 """
 
-from arc_kaggle.config import SolveConfig, recipe_of
-from arc_kaggle.dataset import load_tasks
-from arc_kaggle.dispatch import SolveResult, solve
+from arc_kaggle.commands.score import ScoreConfig, score
+from arc_kaggle.config.solve import SolveConfig, recipe_of
 from arc_kaggle.errors import ArcKaggleError
-from arc_kaggle.score import ScoreConfig, score
-from arc_kaggle.task import Task
+from arc_kaggle.run.report import SolveResult
+from arc_kaggle.run.solve import solve
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.task import Task
 
 __version__ = "0.1.0"
 __all__ = [

@@ -18,7 +18,7 @@ import tyro
 from arc_kaggle.errors import ArcKaggleError, ConfigError
 
 if TYPE_CHECKING:
-    from arc_kaggle.config import SolveConfig
+    from arc_kaggle.config.solve import SolveConfig
 
 T = TypeVar("T")
 Words = list[str]
@@ -58,8 +58,8 @@ def _parse(config: type[T], words: Words, command: str, default: T | None = None
 
 def _solve(words: Words) -> None:
     """Solve tasks: submission.json, predictions and a report."""
-    from arc_kaggle.config import SolveConfig
-    from arc_kaggle.dispatch import solve
+    from arc_kaggle.config.solve import SolveConfig
+    from arc_kaggle.run.solve import solve
 
     config = _parse(SolveConfig, words, "solve", _solve_defaults(words))
     result = solve(config)
@@ -71,14 +71,14 @@ def _solve(words: Words) -> None:
 
 def _solve_defaults(words: Words) -> SolveConfig:
     """Defaults of `solve` under the recipe that --recipe, or the card of --model, asks for."""
-    from arc_kaggle.config import SolveConfig
+    from arc_kaggle.config.solve import SolveConfig
 
     return replace(SolveConfig(tasks="", out=Path(), **_early(words)), tasks=tyro.MISSING, out=tyro.MISSING)
 
 
 def _early(words: Words) -> dict[str, Any]:
     """Model and recipe, on which other defaults depend."""
-    from arc_kaggle.config import BOX_FOLDER
+    from arc_kaggle.config.solve import BOX_FOLDER
 
     early = argparse.ArgumentParser(prog="arc-kaggle", add_help=False, allow_abbrev=False)
     early.add_argument("--model", type=Path, default=BOX_FOLDER)
@@ -88,8 +88,8 @@ def _early(words: Words) -> dict[str, Any]:
 
 def _score(words: Words) -> None:
     """Judge a submission or predictions against solutions."""
-    from arc_kaggle.report import score_lines
-    from arc_kaggle.score import ScoreConfig, score, table_lines
+    from arc_kaggle.commands.score import ScoreConfig, score, table_lines
+    from arc_kaggle.run.report import score_lines
 
     scores = score(_parse(ScoreConfig, words, "score"))
     print(score_lines(scores))
@@ -99,8 +99,8 @@ def _score(words: Words) -> None:
 
 def _show(words: Words) -> None:
     """Draw a task, a view, or a prompt with its trained tokens."""
-    from arc_kaggle.gallery import ShowConfig, show
-    from arc_kaggle.show import print_text
+    from arc_kaggle.commands.show import ShowConfig, show
+    from arc_kaggle.drawing import print_text
 
     for text in show(_parse(ShowConfig, words, "show"), shutil.get_terminal_size().columns):
         print_text(text)
@@ -108,28 +108,28 @@ def _show(words: Words) -> None:
 
 def _fit(words: Words) -> None:
     """Say which tasks fit a number of tokens, before any training."""
-    from arc_kaggle.lengths import FitConfig, fit
+    from arc_kaggle.commands.fit import FitConfig, fit
 
     print(fit(_parse(FitConfig, words, "fit")).text)
 
 
 def _symbols(words: Words) -> None:
     """Find single-token symbols, and check a set of ten."""
-    from arc_kaggle.symbols import SymbolsConfig, symbols
+    from arc_kaggle.commands.symbols import SymbolsConfig, symbols
 
     print(symbols(_parse(SymbolsConfig, words, "symbols")).text)
 
 
 def _combine(words: Words) -> None:
     """Merge runs into one: pooled votes, or one attempt of each submission."""
-    from arc_kaggle.combine import CombineConfig, combine
+    from arc_kaggle.commands.combine import CombineConfig, combine
 
     print(combine(_parse(CombineConfig, words, "combine")).text)
 
 
 def _evaluate(words: Words) -> None:
     """Judge checkpoints and adapters, in parts that can be resumed."""
-    from arc_kaggle.evaluate import EvaluateConfig, compare, evaluate
+    from arc_kaggle.commands.evaluate import EvaluateConfig, compare, evaluate
     from arc_kaggle.evaluation.report import evaluation_text
 
     config = _parse(EvaluateConfig, words, "evaluate")
@@ -141,7 +141,7 @@ def _evaluate(words: Words) -> None:
 
 def _preflight(words: Words) -> None:
     """Check that a model, its prompt and this machine go together."""
-    from arc_kaggle.preflight import PreflightConfig, preflight
+    from arc_kaggle.commands.preflight import PreflightConfig, preflight
 
     report = preflight(_parse(PreflightConfig, words, "preflight", PreflightConfig(**_early(words))))
     print(report.text)
@@ -150,7 +150,7 @@ def _preflight(words: Words) -> None:
 
 def _doctor(words: Words) -> None:
     """Say whether a submission would run on this machine."""
-    from arc_kaggle.doctor import DoctorConfig, doctor
+    from arc_kaggle.commands.doctor import DoctorConfig, doctor
 
     config = _parse(DoctorConfig, words, "doctor")
     diagnosis = doctor(config)
@@ -160,15 +160,15 @@ def _doctor(words: Words) -> None:
 
 def _synth(words: Words) -> None:
     """Make up rules as training data, each pair verified."""
-    from arc_kaggle.rulebook import SynthConfig, synth
+    from arc_kaggle.commands.synth import SynthConfig, synth
 
     print(synth(_parse(SynthConfig, words, "synth")).text)
 
 
 def _train(words: Words) -> None:
     """Make a model from training rules."""
-    from arc_kaggle.train import train
-    from arc_kaggle.training.config import TrainConfig
+    from arc_kaggle.commands.train import train
+    from arc_kaggle.config.train import TrainConfig
 
     config = _parse(TrainConfig, words, "train")
     facts = train(config)
@@ -177,7 +177,7 @@ def _train(words: Words) -> None:
 
 def _bundle(words: Words) -> None:
     """Build, verify and install wheels for a notebook without a network."""
-    from arc_kaggle.bundle.command import BundleCommand, run_bundle
+    from arc_kaggle.commands.bundle import BundleCommand, run_bundle
 
     command: Any = BundleCommand
     run_bundle(_parse(command, words, "bundle"), say=partial(print, flush=True))

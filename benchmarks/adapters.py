@@ -24,13 +24,14 @@ import torch
 from airv import commit, hardware
 
 from arc_kaggle import load_tasks
-from arc_kaggle.budget import Deadline
-from arc_kaggle.config import BOX_FOLDER
+from arc_kaggle.answering.requests import make_requests
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.solve import BOX_FOLDER
 from arc_kaggle.engines.base import Completion
-from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.generate import GenerateConfig, make_requests
-from arc_kaggle.model import LoadedModel, load_model
-from arc_kaggle.solve import task_rng
+from arc_kaggle.engines.hf.engine import HFEngine
+from arc_kaggle.models.loading import LoadedModel, load_model
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.augmentation import task_rng
 
 NEVER = Deadline.never()
 

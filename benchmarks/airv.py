@@ -40,17 +40,18 @@ import torch
 import transformers
 
 from arc_kaggle import Task, load_tasks, recipe_of
-from arc_kaggle.budget import Deadline
-from arc_kaggle.config import BOX_FOLDER
-from arc_kaggle.engines.base import Completion, Found, Search
-from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.engines.hf_config import HFConfig
-from arc_kaggle.generate import GenerateConfig, Request, make_requests
-from arc_kaggle.grid import Grid, grid_key
-from arc_kaggle.infer import Interpreter
-from arc_kaggle.model import LoadedModel, load_model
-from arc_kaggle.solve import task_rng
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.answering.predict import Interpreter
+from arc_kaggle.answering.requests import Request, make_requests
+from arc_kaggle.config.answer import GenerateConfig, Search
+from arc_kaggle.config.engines import HFConfig
+from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.engines.base import Completion, Found
+from arc_kaggle.engines.hf.engine import HFEngine
+from arc_kaggle.models.loading import LoadedModel, load_model
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.augmentation import task_rng
+from arc_kaggle.tasks.grid import Grid, grid_key
+from arc_kaggle.text.tokens import TokenIds
 
 NEVER = Deadline.never()
 SCORED_VIEWS = 8
@@ -312,7 +313,8 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
     if options.tune == "none":
         yield Group(engine, {task.id: task for task in tasks}, [each for own in requests.values() for each in own])
         return
-    from arc_kaggle.tune import InProcessTuner, tuning_examples
+    from arc_kaggle.tuning.examples import tuning_examples
+    from arc_kaggle.tuning.tuner import InProcessTuner
 
     recipe = recipe_of(options.model, options.tune)
     tuner = InProcessTuner(model, replace(recipe, steps=options.steps or recipe.steps))

@@ -28,18 +28,20 @@ import torch
 from airv import commit
 
 from arc_kaggle import load_tasks
-from arc_kaggle.budget import Deadline
-from arc_kaggle.config import BOX_FOLDER, SolveConfig
+from arc_kaggle.answering.requests import Request, make_requests
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.engines import VLLMConfig
+from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
+from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.engines.base import Completion, Engine
-from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.engines.vllm import VLLMConfig, VLLMEngine
-from arc_kaggle.generate import GenerateConfig, Request, make_requests
-from arc_kaggle.lora import LoraAdapter
-from arc_kaggle.memory import held_bytes
-from arc_kaggle.model import LoadedModel, load_model
-from arc_kaggle.recipe import TuneConfig
-from arc_kaggle.serving import served_of, start_vllm
-from arc_kaggle.solve import task_rng
+from arc_kaggle.engines.hf.engine import HFEngine
+from arc_kaggle.engines.vllm import VLLMEngine
+from arc_kaggle.models.loading import LoadedModel, load_model
+from arc_kaggle.run.worker.engine_setup import served_of, start_vllm
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.hardware import held_bytes
+from arc_kaggle.tasks.augmentation import task_rng
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 NEVER = Deadline.never()
 

@@ -96,7 +96,7 @@ def main() -> None:
 def same_words(theirs: Path) -> list[str]:
     """Options with which ours does what the peer did."""
     from arc_kaggle import SolveConfig
-    from arc_kaggle.config import config_to_json
+    from arc_kaggle.config.json import config_to_json
 
     config = json.loads((theirs / "config.json").read_text(encoding="utf-8"))
     known = config_to_json(SolveConfig(tasks="", out=Path(), recipe=PLAINEST))

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from arc_kaggle import load_tasks
-from arc_kaggle.fallback import fallback_grids, proven_grids
-from arc_kaggle.grid import Grid, as_grid, same_grid
-from arc_kaggle.task import Query
+from arc_kaggle.answering.simple_rules import fallback_grids, proven_grids
+from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
+from arc_kaggle.tasks.task import Query
 
 SETS = ("arc1:training", "arc2:training")
 WAYS: dict[str, Callable[[Query], Sequence[Grid]]] = {

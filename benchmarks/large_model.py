@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from arc_kaggle import SolveConfig, solve
-from arc_kaggle.generate import GenerateConfig
-from arc_kaggle.recipe import LoraConfig, TuneConfig
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.tune import LoraConfig, TuneConfig
 
 
 def make_model(tokenizer: Path, folder: Path) -> None:

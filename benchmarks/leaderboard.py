@@ -16,8 +16,8 @@ from typing import Any
 
 from arc_kaggle.evaluation.columns import Column, Evaluation, Way
 from arc_kaggle.evaluation.comparison import NO_TUNING, compare
-from arc_kaggle.evaluation.paired import Paired
 from arc_kaggle.evaluation.report import share
+from arc_kaggle.evaluation.statistics import Paired
 
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"
 HEAD = (

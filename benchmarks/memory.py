@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from arc_kaggle import SolveConfig, load_tasks, solve
-from arc_kaggle.augmentation import sample_augmentation
-from arc_kaggle.config import BOX_FOLDER
-from arc_kaggle.generate import GenerateConfig
-from arc_kaggle.recipe import TuneConfig
-from arc_kaggle.task import task_to_json
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.tune import TuneConfig
+from arc_kaggle.tasks.augmentation import sample_augmentation
+from arc_kaggle.tasks.task import task_to_json
 
 N_TASKS = 50
 

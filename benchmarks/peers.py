@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from arc_kaggle.model import LoadedModel
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.text.tokens import TokenIds
 
 
 def padded(rows: Sequence[TokenIds], pad_id: int, left: bool) -> tuple[Tensor, Tensor]:

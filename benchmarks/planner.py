@@ -45,11 +45,11 @@ from itertools import pairwise
 from math import exp, inf, log
 from pathlib import Path
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.planning.costs import CostConfig, Line
-from arc_kaggle.planning.gain import UNSCORED, UNTUNED
-from arc_kaggle.planning.jobs import Job, Outcome, PlanConfig, TaskSize
-from arc_kaggle.planning.planner import Planner
+from arc_kaggle.run.planning.costs import CostConfig, Line
+from arc_kaggle.run.planning.gain import UNSCORED, UNTUNED
+from arc_kaggle.run.planning.jobs import Job, Outcome, PlanConfig, TaskSize
+from arc_kaggle.run.planning.planner import Planner
+from arc_kaggle.system.deadline import Deadline
 
 N_TASKS, N_GPUS, QUICK_VIEWS, MOST_VIEWS, SCORE_VIEWS = 240, 4, 2, 32, 8
 BUDGETS = {"12 h": 12 * 3600 - 1200, "6 h": 6 * 3600, "3 h": 3 * 3600, "1.5 h": 5400}

@@ -36,17 +36,16 @@ import transformers
 from airv import commit, hardware
 
 from arc_kaggle import load_tasks
-from arc_kaggle.candidate import Prediction, read_prediction_folder
-from arc_kaggle.card import read_card
-from arc_kaggle.config import BOX_FOLDER, SolveConfig, recipe_of
-from arc_kaggle.dispatch import solve
-from arc_kaggle.evaluation.paired import paired, wilson
-from arc_kaggle.generate import GenerateConfig
-from arc_kaggle.grid import same_grid
-from arc_kaggle.recipe import TuneConfig
-from arc_kaggle.rescore import RescoreConfig
-from arc_kaggle.score import ScoreConfig, score, table_lines
-from arc_kaggle.task import Task
+from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
+from arc_kaggle.commands.score import ScoreConfig, score, table_lines
+from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
+from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig, recipe_of
+from arc_kaggle.config.tune import TuneConfig
+from arc_kaggle.evaluation.statistics import paired, wilson
+from arc_kaggle.models.card import read_card
+from arc_kaggle.run.solve import solve
+from arc_kaggle.tasks.grid import same_grid
+from arc_kaggle.tasks.task import Task
 
 KNOWN = ("00576224",)
 """Tasks whose rule the model in the box was trained on, as its card says."""

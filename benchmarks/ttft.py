@@ -47,15 +47,16 @@ from torch import nn
 from transformers import PrinterCallback
 
 from arc_kaggle import Task, load_tasks, recipe_of
-from arc_kaggle.budget import Deadline
-from arc_kaggle.config import BOX_FOLDER
-from arc_kaggle.encoder import parse_encoder
-from arc_kaggle.lora import LoraAdapter
-from arc_kaggle.model import LoadedModel, load_model
-from arc_kaggle.recipe import RECIPES, OptimConfig, TuneConfig
-from arc_kaggle.solve import task_rng
-from arc_kaggle.tokens import NOT_TRAINED, Example
-from arc_kaggle.tune import PADDED, InProcessTuner, tuning_examples
+from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.tune import RECIPES, OptimConfig, TuneConfig
+from arc_kaggle.models.loading import LoadedModel, load_model
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.augmentation import task_rng
+from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.tokens import NOT_TRAINED, Example
+from arc_kaggle.tuning.examples import tuning_examples
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
+from arc_kaggle.tuning.tuner import PADDED, InProcessTuner
 
 HAS_PEER = find_spec("trl") is not None and find_spec("datasets") is not None
 MISSING = "found no package trl, so only our side is timed; pip install trl==1.13.0 datasets==4.8.5"

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 
-from arc_kaggle.bundle import installer
-from arc_kaggle.bundle.manifest import describe_wheel, kaggle_name, write_manifest
-from arc_kaggle.bundle.profile import Profile
+from arc_kaggle.kaggle.bundle import installer
+from arc_kaggle.kaggle.bundle.manifest import describe_wheel, kaggle_name, write_manifest
+from arc_kaggle.kaggle.bundle.profile import Profile
 
 PYTHON = ".".join(map(str, sys.version_info[:2]))
 TINY = Profile("tiny", "tiny wheels", PYTHON, (), glibc=platform.libc_ver()[1], machine=platform.machine())

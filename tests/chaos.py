@@ -11,8 +11,8 @@ from pathlib import Path
 
 from processes import N_VIEWS, Run, running
 
-from arc_kaggle.durable import read_lines
-from arc_kaggle.submission import read_submission
+from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.system.files import read_lines
 
 STAGES = ("quick", "tune", "answer", "score")
 FAULTS = {

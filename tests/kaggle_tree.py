@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from arc_kaggle.augmentation import Augmentation
-from arc_kaggle.config import BOX_FOLDER
-from arc_kaggle.dataset import Tasks, load_tasks
-from arc_kaggle.grid import N_COLOURS
+from arc_kaggle.answering.submission import choose_attempts, submission_json
+from arc_kaggle.config.solve import BOX_FOLDER
 from arc_kaggle.kaggle.mounts import TEST_FILE
-from arc_kaggle.submission import choose_attempts, submission_json
-from arc_kaggle.task import Task, task_to_json
+from arc_kaggle.tasks.augmentation import Augmentation
+from arc_kaggle.tasks.dataset import Tasks, load_tasks
+from arc_kaggle.tasks.grid import N_COLOURS
+from arc_kaggle.tasks.task import Task, task_to_json
 
 SLUG = "arc-prize-2026-arc-agi-2"
 

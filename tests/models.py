@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arc_kaggle.budget import Deadline
 from arc_kaggle.engines.base import Completion, Engine
-from arc_kaggle.model import SYMBOLS, LoadedModel, new_model
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.new_model import new_model
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.text.box_tokenizer import SYMBOLS
+from arc_kaggle.text.tokens import TokenIds
 
 VOCABULARY = len(SYMBOLS["minimal"])
 LONGEST = 512
@@ -115,3 +118,34 @@ def logits_of(network: nn.Module, seed: int = 0) -> Tensor:
     ids = torch.from_numpy(np.random.default_rng(seed).integers(VOCABULARY, size=(4, 50)))
     logits: Tensor = network(input_ids=ids, use_cache=False).logits
     return logits
+
+
+TEXTS = [
+    "## Example 1\n\n### Input\n\n```grid shape: 3x3\n",
+    "The transformation of the grids is based on objectness, goal-directed priors, numbers and topology.",
+    "Let us see if you can solve this simple Abstraction and Reasoning Challenge task, a user and an assistant",
+]
+
+
+@cache
+def trained_tokenizer() -> Any:
+    """A byte-level BPE tokenizer of 500 tokens, digits apart, with a pad, a begin and two end tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE())
+    digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
+    inner.decoder = decoders.ByteLevel()
+    specials = ["<|im_start|>", "<pad>", "<s>", "</s>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(
+        TEXTS * 20, trainers.BpeTrainer(vocab_size=500, special_tokens=specials, initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        clean_up_tokenization_spaces=False,
+    )

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.config import SolveConfig
-from arc_kaggle.dataset import load_tasks
-from arc_kaggle.generate import GenerateConfig
-from arc_kaggle.submission import read_submission
-from arc_kaggle.task import Task
+from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.task import Task
 
 N_VIEWS = 4
 FOUR_VIEWS = GenerateConfig(n_views=N_VIEWS)
@@ -32,15 +32,15 @@ alive = Path(__file__).with_name(f"{{os.getpid()}}.pid").open("w")
 fcntl.flock(alive, fcntl.LOCK_EX)
 print(os.getppid(), file=alive, flush=True)
 once = Path(__file__).with_name("once")
-if "arc_kaggle.worker" in sys.orig_argv:
+if "arc_kaggle.run.worker.main" in sys.orig_argv:
     {start}
 
-    import arc_kaggle.stages
+    import arc_kaggle.run.worker.stages
 
-    do = arc_kaggle.stages.Stages._do
+    do = arc_kaggle.run.worker.stages.Stages._do
 
     def spoilt(self, order, send):
-        job = arc_kaggle.stages.Job.from_json(order["job"])
+        job = arc_kaggle.run.worker.stages.Job.from_json(order["job"])
         task_id, stage, level, n_events = job.task_id, job.stage, job.level, 0
 
         def strike(event, view=None):
@@ -58,7 +58,7 @@ if "arc_kaggle.worker" in sys.orig_argv:
         strike("end")
         return facts
 
-    arc_kaggle.stages.Stages._do = spoilt
+    arc_kaggle.run.worker.stages.Stages._do = spoilt
 """
 """A sitecustomize module. As long as a process lives it holds the lock of its .pid file, which names its parent; a
 worker runs `start` as it begins and `spoil` at every event of a job: its `begin`, before each `prediction` and `score`
@@ -202,7 +202,8 @@ class Run:
 
 def tiny_model(folder: Path) -> tuple[str, ...]:
     """Options for a model with random weights that is tuned a little on every task, by one worker."""
-    from arc_kaggle.model import new_model, save_model
+    from arc_kaggle.models.loading import save_model
+    from arc_kaggle.models.new_model import new_model
 
     save_model(new_model(64, 2, 0), folder, "box", {})
     tuning = ("--tune.steps", "2", "--tune.batch-size", "2", "--precision", "fp32")

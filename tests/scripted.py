@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
-from arc_kaggle.augmentation import spread_augmentations
-from arc_kaggle.candidate import CandidateScore, Prediction
-from arc_kaggle.grid import as_grid, grid_key
-from arc_kaggle.planning.jobs import Job
-from arc_kaggle.solve import task_rng
-from arc_kaggle.stages import gentler_views
-from arc_kaggle.task import Task, task_from_json
+from arc_kaggle.answering.candidates import CandidateScore, Prediction
+from arc_kaggle.run.planning.jobs import Job
+from arc_kaggle.run.worker.stages import gentler_views
+from arc_kaggle.tasks.augmentation import spread_augmentations, task_rng
+from arc_kaggle.tasks.grid import as_grid, grid_key
+from arc_kaggle.tasks.task import Task, task_from_json
 
 
 def draw(n: int, *what: Any) -> int:

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from arc_kaggle.augmentation import N_SYMMETRIES, Augmentation
-from arc_kaggle.candidate import Prediction
-from arc_kaggle.grid import N_COLOURS, Grid, as_grid
-from arc_kaggle.task import Pair, Task, task_from_json
+from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
+from arc_kaggle.tasks.grid import N_COLOURS, Grid, as_grid
+from arc_kaggle.tasks.task import Pair, Task, task_from_json
 
 WriteJson = Callable[[str, Any], Path]
 """The `write_json` fixture: name and value -> path."""

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from strategies import TASK_JSON
 
-from arc_kaggle.dataset import load_pair_file, load_tasks
-from arc_kaggle.encoder import DECODE_REASONS, MinimalGridEncoder
 from arc_kaggle.errors import ArcKaggleError, DecodeError
-from arc_kaggle.grid import as_grid, grid_lists
-from arc_kaggle.task import Pair, Task, task_from_json
+from arc_kaggle.tasks.dataset import load_pair_file, load_tasks
+from arc_kaggle.tasks.grid import as_grid, grid_lists
+from arc_kaggle.tasks.task import Pair, Task, task_from_json
+from arc_kaggle.text.encoders import DECODE_REASONS, MinimalGridEncoder
 
 N_VALUES, N_CHALLENGES, N_SOLUTIONS, N_PAIR_LINES, N_PAIR_ARCHIVES, N_TEXTS = 4500, 1000, 750, 750, 500, 2500
 ODD_VALUES: list[Any] = [

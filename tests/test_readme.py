@@ -1,27 +1,14 @@
-"""README says what is there: every module in flow order, every command, every dependency."""
+"""README says what is there: every command, every dependency, the tasks of the dry run."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from test_layers import ORDER, module_path
-
 from arc_kaggle.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-FOLDED = ("rules", "verifiers", "planning", "workers", "bundle", "kaggle")
-"""Packages that have one line in the file map; of others every module has its own."""
-
-
-def test_the_file_map_is_the_flow() -> None:
-    listed = re.findall(r"^\| `([\w/]+)(?:\.py|/)` \|", README, re.MULTILINE)
-    modules = [m for m in ORDER if module_path(m).name != "__init__.py" and m.partition(".")[0] not in FOLDED]
-    expected = [m for m in ORDER if m in modules or m in FOLDED]
-    assert [name.replace("/", ".") for name in listed] == expected
 
 
 def test_every_command_is_shown() -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from arc_kaggle.augmentation import Augmentation
-from arc_kaggle.grid import as_grid, grid_lists
-from arc_kaggle.model import LoadedModel, new_model
-from arc_kaggle.task import Pair, Task, task_to_json
-from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.config.train import TrainConfig
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.new_model import new_model
+from arc_kaggle.tasks.augmentation import Augmentation
+from arc_kaggle.tasks.grid import as_grid, grid_lists
+from arc_kaggle.tasks.task import Pair, Task, task_to_json
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import read_log
 from arc_kaggle.training.mixture import load_mixture
@@ -79,3 +81,21 @@ def rows_of(config: TrainConfig) -> list[dict[str, Any]]:
     """The log, without what the clock says."""
     rows = read_log(config.out / "log.jsonl")
     return [{key: value for key, value in row.items() if key not in ("seconds", "tokens_per_s")} for row in rows]
+
+
+LEAKS = {
+    "by its id": (replace(random_task("other"), id="secret"), "rule secret: 4 of 4 pairs, by ['its id']"),
+    "by a train pair": (
+        replace(random_task("other"), test=(disguised(SECRET.train[1]),)),
+        "rule other: 1 of 4 pairs, by ['a pair of secret']",
+    ),
+    "by a test pair": (
+        replace(random_task("other"), train=(disguised(SECRET.test[0]), *random_task("other").train)),
+        "rule other: 1 of 5 pairs, by ['a pair of secret']",
+    ),
+}
+leaks = pytest.mark.parametrize(("leaking", "said"), LEAKS.values(), ids=LEAKS.keys())
+
+
+def with_leak(config: TrainConfig, leaking: Task) -> TrainConfig:
+    return replace(config, data=(*config.data, write_tasks_file(config.out.parent / "leak.json", [leaking])))

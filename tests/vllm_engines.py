@@ -9,9 +9,10 @@ from shutil import rmtree
 
 from models import LONGEST
 
-from arc_kaggle.engines.vllm import Served, VLLMConfig, VLLMEngine
+from arc_kaggle.config.engines import VLLMConfig
+from arc_kaggle.engines.vllm import Served, VLLMEngine
 from arc_kaggle.engines.vllm.model import write_network
-from arc_kaggle.model import LoadedModel
+from arc_kaggle.models.loading import LoadedModel
 
 QUICK = VLLMConfig(cache_gb=1, max_rows=64, eager=True)
 

@@ -1,1 +1,4 @@
-"""Engines turn prompts into completions. They know token ids only, never a grid."""
+"""From prompts to completions, searches and likelihoods, behind one Protocol.
+
+It imports only `tuning` and rooms before it.
+"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,9 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.errors import ConfigError, EngineError
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.config.answer import GREEDY, Decoding, Search
+from arc_kaggle.errors import EngineError
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.text.tokens import TokenIds
 
 Drafts = Sequence[Sequence[TokenIds]]
 """For every prompt some guesses of its completion, the best one first. They save time and never change a result."""
@@ -36,60 +36,6 @@ class Completion:
     def log_prob(self) -> float:
         """Log-probability of the whole completion in nats."""
         return float(self.log_probs.sum(dtype=np.float64))
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How `generate` chooses tokens: the likeliest, samples, or beams. Log-probabilities are the model's own."""
-
-    temperature: float = 0.0
-    """Tokens are sampled from softmax(logits / temperature); 0 takes the likeliest."""
-    best_of: int = 1
-    """Samples a prompt, of which the likeliest that ended is the answer."""
-    beams: int = 1
-    """Likeliest prefixes that are followed together; needs temperature 0."""
-    seed: int = 0
-    """With the prompt's own ids it makes the noise, which neither drafts nor the other prompts can change."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"option temperature: found {self.temperature}, expected 0 or more")
-        for name in ("best_of", "beams"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"option {name}: found {getattr(self, name)}, expected 1 or more")
-        if self.best_of > 1 and not self.temperature:
-            raise ConfigError(f"option best_of: found {self.best_of} at temperature 0, where all samples are the same")
-        if self.beams > 1 and self.temperature:
-            raise ConfigError(
-                f"option beams: found {self.beams} at temperature {self.temperature}, expected one of both"
-            )
-
-
-GREEDY = Decoding()
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Look for every completion whose probability is over `p_min`, within limits."""
-
-    p_min: float = 0.1
-    """Least probability of a completion, its end included; over 0 and under 1."""
-    max_nodes: int = 100_000
-    """Most prefixes of a prompt's completions whose followers are looked at."""
-    max_seconds: float = math.inf
-    """Most seconds of one batch of prompts."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.p_min < 1:
-            raise ConfigError(f"option p_min: found {self.p_min}, expected a probability over 0 and under 1")
-        for name in ("max_nodes", "max_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"option {name}: found {getattr(self, name)}, expected more than 0")
-
-    @property
-    def max_nll(self) -> float:
-        """In nats."""
-        return -math.log(self.p_min)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

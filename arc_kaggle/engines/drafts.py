@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.text.tokens import TokenIds
 
 LEAST_MATCH, MOST_MATCH = 4, 24
 """Tokens that must agree before what followed a place of the text is copied, and that are compared at most."""

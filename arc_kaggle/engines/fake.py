@@ -8,20 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.base import (
-    GREEDY,
-    Completion,
-    Decoding,
-    Drafts,
-    Found,
-    Nlls,
-    Search,
-    check_prompts,
-)
+from arc_kaggle.config.answer import GREEDY, Decoding, Search
+from arc_kaggle.engines.base import Completion, Drafts, Found, Nlls, check_prompts
 from arc_kaggle.errors import EngineError
-from arc_kaggle.prompt import PromptFormat
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.tokens import TokenIds
 
 
 @dataclass(frozen=True, slots=True)

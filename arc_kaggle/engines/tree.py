@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arc_kaggle.engines.base import Completion
 from arc_kaggle.engines.drafts import NO_DRAFT, Draft, Guesses
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.text.tokens import TokenIds
 
 NOTHING: NDArray[np.int64] = np.array([], dtype=np.int64)
 NO_VALUES = np.zeros(0)

@@ -1,1 +1,4 @@
-"""Judging checkpoints: what they solved, exact statistics of it, long runs in parts. `evaluate.py` is the command."""
+"""Judging models: what they solved, exact statistics, long runs in parts.
+
+It imports only `run` and rooms before it.
+"""

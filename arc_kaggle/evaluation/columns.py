@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from arc_kaggle.candidate import Prediction
+from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.answering.metrics import PredictionsByTask, answer_rank, is_solved, predictions_of
+from arc_kaggle.answering.submission import Attempts
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.metrics import PredictionsByTask, answer_rank, is_solved, predictions_of
-from arc_kaggle.submission import Attempts
-from arc_kaggle.task import Query, Task
+from arc_kaggle.tasks.task import Query, Task
 
 Way = Literal["submitted", "two_attempts", "one_attempt", "one_view", "any_view"]
 

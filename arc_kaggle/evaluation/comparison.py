@@ -8,7 +8,7 @@ from itertools import combinations
 
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.columns import Column, Evaluation, Way
-from arc_kaggle.evaluation.paired import Paired, paired
+from arc_kaggle.evaluation.statistics import Paired, paired
 
 NO_TUNING = "none"
 """The recipe without test-time fine-tuning."""

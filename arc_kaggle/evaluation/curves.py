@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from arc_kaggle.evaluation.columns import Column
-from arc_kaggle.evaluation.paired import wilson
+from arc_kaggle.evaluation.statistics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.card import ModelCard, read_card
 from arc_kaggle.errors import ModelError
+from arc_kaggle.models.card import ModelCard, read_card
 
 ADAPTER_FILE = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")

@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.candidate import Prediction, read_prediction_folder
-from arc_kaggle.config import SolveConfig, config_to_json
-from arc_kaggle.dispatch import solve
+from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
+from arc_kaggle.answering.submission import Attempts, read_submission
+from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError, WorkerError
 from arc_kaggle.evaluation.columns import Column, judge, view_counts
 from arc_kaggle.evaluation.model_folders import ModelFolder
-from arc_kaggle.report import TaskRun, scores_json
-from arc_kaggle.run_folder import MAY_DIFFER
-from arc_kaggle.submission import Attempts, read_submission, write_atomically
-from arc_kaggle.task import Task, task_to_json
+from arc_kaggle.run.folder import MAY_DIFFER
+from arc_kaggle.run.records import TaskRun
+from arc_kaggle.run.report import scores_json
+from arc_kaggle.run.solve import solve
+from arc_kaggle.system.files import write_atomically
+from arc_kaggle.tasks.task import Task, task_to_json
 
 PART_FILE = "part.json"
 """Written into the folder of a part that is through."""

@@ -8,7 +8,7 @@ from typing import Any
 from arc_kaggle.evaluation.columns import Column, Evaluation, Way
 from arc_kaggle.evaluation.comparison import Comparison, best_of, by_training, compare, comparisons
 from arc_kaggle.evaluation.curves import curve_points
-from arc_kaggle.evaluation.paired import Paired, wilson
+from arc_kaggle.evaluation.statistics import Paired, wilson
 
 WAYS: tuple[tuple[Way, str], ...] = (
     ("submitted", "as submitted"),

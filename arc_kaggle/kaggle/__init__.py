@@ -1,8 +1,11 @@
-"""What the notebooks in `kaggle_notebooks/` call. Importing it does not import torch."""
+"""What the notebooks in `kaggle_notebooks/` call, without torch.
 
+It imports only `evaluation` and rooms before it.
+"""
+
+from arc_kaggle.kaggle.commands import run
 from arc_kaggle.kaggle.mounts import find_mounts, input_root, is_rerun
 from arc_kaggle.kaggle.notebook import check_submission, dry_run, submit
 from arc_kaggle.kaggle.pictures import draw_predictions
-from arc_kaggle.kaggle.process import run
 
 __all__ = ["check_submission", "draw_predictions", "dry_run", "find_mounts", "input_root", "is_rerun", "run", "submit"]

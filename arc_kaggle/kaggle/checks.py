@@ -9,15 +9,15 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from arc_kaggle.bundle.installer import read_manifest
-from arc_kaggle.dataset import load_tasks
 from arc_kaggle.errors import ArcKaggleError, MountError
-from arc_kaggle.gpus import Gpu
+from arc_kaggle.kaggle.bundle.installer import read_manifest
 from arc_kaggle.kaggle.findings import Finding
 from arc_kaggle.kaggle.machines import MACHINES, machine_named
 from arc_kaggle.kaggle.mounts import TEST_FILE, Mounts
 from arc_kaggle.kaggle.probes import Child
-from arc_kaggle.report import TaskRun
+from arc_kaggle.run.records import TaskRun
+from arc_kaggle.system.hardware import Gpu
+from arc_kaggle.tasks.dataset import load_tasks
 
 GIB = 2**30
 PYTHONS = ((3, 11), (3, 13))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.gpus import Gpu
+from arc_kaggle.system.hardware import Gpu
 
 Options = Mapping[str, Any]
 """Options of `solve` by dotted name, such as generate.n_views."""

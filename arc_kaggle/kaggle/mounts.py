@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arc_kaggle.bundle.installer import MANIFEST_FILE, ROOT_VARIABLE, read_manifest
 from arc_kaggle.errors import MountError
+from arc_kaggle.kaggle.bundle.installer import MANIFEST_FILE, ROOT_VARIABLE, read_manifest
 
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 TEST_FILE = "arc-agi_test_challenges.json"

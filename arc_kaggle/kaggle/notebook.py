@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.config import BOX_FOLDER
-from arc_kaggle.dataset import Tasks, load_tasks
+from arc_kaggle.answering.submission import SubmissionFile, choose_attempts, read_submission
+from arc_kaggle.config.solve import BOX_FOLDER
 from arc_kaggle.errors import SubmissionError
-from arc_kaggle.gpus import find_gpus
-from arc_kaggle.grid import same_grid
+from arc_kaggle.kaggle.commands import CommandError, run
 from arc_kaggle.kaggle.machines import MODELS, Options, machine_named, model_named, options_for
 from arc_kaggle.kaggle.mounts import TEST_FILE, Mounts, find_mounts, is_rerun
-from arc_kaggle.kaggle.process import CommandError, run
 from arc_kaggle.kaggle.rehearsal import rehearse, solve_options
-from arc_kaggle.submission import SubmissionFile, choose_attempts, read_submission
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.hardware import find_gpus
+from arc_kaggle.tasks.dataset import Tasks, load_tasks
+from arc_kaggle.tasks.grid import same_grid
 
 
 def submit(

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arc_kaggle.candidate import Prediction, read_prediction_folder
-from arc_kaggle.dataset import load_tasks
+from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
+from arc_kaggle.answering.metrics import prediction_scores
+from arc_kaggle.answering.submission import Attempts, read_submission
+from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError, TaskError
-from arc_kaggle.metrics import prediction_scores
-from arc_kaggle.sheet import draw_sheet
-from arc_kaggle.submission import Attempts, read_submission
-from arc_kaggle.task import Pair, Task
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.task import Pair, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
+class AnsweredQuery:
     """A task with what a run answered: the attempts for each of its test inputs, and the score it is sorted by."""
 
     task: Task
@@ -46,14 +46,14 @@ def _runs(folder: Path) -> list[Path]:
     return runs
 
 
-def read_answers(run: Path, tasks: dict[str, Task], by: str) -> list[Answered]:
+def read_answers(run: Path, tasks: dict[str, Task], by: str) -> list[AnsweredQuery]:
     """What one run answered of some tasks whose solutions are known. Raises TaskError, ConfigError."""
     predictions = read_prediction_folder(run / "predictions")
     if unknown := [task_id for task_id in predictions if task_id not in tasks or not tasks[task_id].has_solution]:
         raise TaskError(f"run {run}: found task {unknown[0]}, expected it among the tasks, with its solution")
     solved = [tasks[task_id] for task_id in predictions]
     attempts = read_submission(run / "submission.json", solved)
-    return [Answered(task, attempts[task.id], _score(task, predictions[task.id], by)) for task in solved]
+    return [AnsweredQuery(task, attempts[task.id], _score(task, predictions[task.id], by)) for task in solved]
 
 
 def _score(task: Task, predictions: Sequence[Prediction], by: str) -> float:
@@ -63,9 +63,9 @@ def _score(task: Task, predictions: Sequence[Prediction], by: str) -> float:
     return scores[by].mean
 
 
-def _label(answer: Answered, by: str) -> str:
+def _label(answer: AnsweredQuery, by: str) -> str:
     return f"{answer.task.id} {by} {answer.score:.2f}"
 
 
-def _pairs(answer: Answered, query: int) -> list[Pair]:
+def _pairs(answer: AnsweredQuery, query: int) -> list[Pair]:
     return [answer.task.test[query], Pair(*answer.attempts[query])]

@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.gpus import Gpu, find_gpus
-from arc_kaggle.kaggle.process import environment
+from arc_kaggle.kaggle.commands import environment
+from arc_kaggle.system.hardware import Gpu, find_gpus
 
 CHILD_SECONDS = 300.0
 """Most seconds for a child process."""
@@ -91,7 +91,7 @@ class Probes:
 
 def ask_torch(probes: Probes, system: Path) -> tuple[dict[str, Any], Child]:
     """The facts that a process with torch told before it ended, and how it ended."""
-    child = probes.run_module("kaggle.probe", str(system))
+    child = probes.run_module("kaggle.torch_probe", str(system))
     facts: dict[str, Any] = {}
     for line in child.out.splitlines():
         if line.startswith("{"):

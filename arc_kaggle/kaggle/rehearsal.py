@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.dataset import Tasks, prompt_length
 from arc_kaggle.errors import ConfigError, WorkerError
-from arc_kaggle.gpus import find_gpus
-from arc_kaggle.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.kaggle.commands import run
 from arc_kaggle.kaggle.machines import Options
-from arc_kaggle.kaggle.process import run
-from arc_kaggle.report import TaskRun
-from arc_kaggle.submission import write_atomically
-from arc_kaggle.task import Pair, Task, task_to_json
+from arc_kaggle.run.records import TaskRun
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.hardware import find_gpus
+from arc_kaggle.tasks.dataset import Tasks, prompt_length
+from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.tasks.task import Pair, Task, task_to_json
 
 REHEARSAL_MINUTES = 60.0
 """Most minutes that a rehearsal solves tasks for, and as many for preflight."""

@@ -1,1 +1,4 @@
-"""Training a model: data, steps, checkpoints. `train.py` is the command."""
+"""Training a model on rules: mixture, packing, loop, checkpoints.
+
+It imports `synth`, `answering` and rooms before them.
+"""

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from arc_kaggle.durable import digest, flush
 from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.system.files import digest, flush
 
 STATE_FILE, ABOUT_FILE = "state.pt", "about.json"
 

@@ -8,17 +8,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_kaggle.augmentation import sample_augmentation
-from arc_kaggle.dataset import n_symbols
-from arc_kaggle.encoder import GridEncoder
+from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.fit import MakePrompt, fit_training
-from arc_kaggle.grid import MAX_SIDE, N_COLOURS
-from arc_kaggle.presets import Preset
-from arc_kaggle.prompt import PromptFormat, inputs_prompt, training_prompt
-from arc_kaggle.task import Task
-from arc_kaggle.tokens import Example, Tokenizer
-from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.tasks.augmentation import sample_augmentation
+from arc_kaggle.tasks.dataset import n_symbols
+from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.tasks.task import Task
+from arc_kaggle.text.encoders import GridEncoder
+from arc_kaggle.text.fit_prompt import MakePrompt, fit_training
+from arc_kaggle.text.presets import Preset
+from arc_kaggle.text.prompt import PromptFormat, inputs_prompt, training_prompt
+from arc_kaggle.text.tokens import Example, Tokenizer
 from arc_kaggle.training.mixture import Mixture, Pairs, Rule, pair_symbols
 from arc_kaggle.training.remake import remake
 

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.training.config import TrainConfig
 
 Row = dict[str, Any]
 Tracker = tuple[Callable[[Row], None], Callable[[], None]]

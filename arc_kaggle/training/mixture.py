@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from arc_kaggle.dataset import load_pair_file, load_tasks, n_symbols
+from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, LeakError
-from arc_kaggle.leak import LeakFinder
-from arc_kaggle.task import Pair
-from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.tasks.dataset import load_pair_file, load_tasks, n_symbols
+from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.task import Pair
 
 Pairs = tuple[Pair, ...]
 
@@ -86,7 +86,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SynthSource:
-    """Endless rules of the generator in `arc_kaggle.synth`, up to a difficulty; pairs of evaluation sets left out."""
+    """Endless rules of `arc_kaggle.synth.sample`, up to a difficulty; pairs of evaluation sets are left out."""
 
     name: str
     weight: float
@@ -101,7 +101,7 @@ class SynthSource:
         return [self.rule(seed) for seed in range(n)]
 
     def rule(self, seed: int) -> Rule:
-        from arc_kaggle.synth import sample_rule
+        from arc_kaggle.synth.sample import sample_rule
 
         name, pairs = sample_rule(np.random.default_rng(seed), self.difficulty, self.n_pairs)
         return Rule(name, tuple(pair for pair in pairs if self.finder.find(pair) is None))

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from arc_kaggle.augmentation import N_SYMMETRIES, Augmentation
-from arc_kaggle.grid import MAX_SIDE, N_COLOURS, Grid
-from arc_kaggle.task import Pair
+from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
+from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS, Grid
+from arc_kaggle.tasks.task import Pair
 
 Transform = Callable[[Grid], Grid]
 Sample = Callable[[np.random.Generator], Transform]

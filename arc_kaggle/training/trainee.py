@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arc_kaggle.card import ModelCard, write_card
-from arc_kaggle.coordinates import split
+from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.lora import LoraAdapter
-from arc_kaggle.model import DTYPES, LoadedModel, load_model, new_model, pick_precision, save_model
-from arc_kaggle.optim import summed_loss
-from arc_kaggle.tokens import NOT_TRAINED, Example
-from arc_kaggle.training.config import TrainConfig
+from arc_kaggle.models.card import ModelCard, write_card
+from arc_kaggle.models.coordinate_embeddings import split
+from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, pick_precision, save_model
+from arc_kaggle.models.loss import summed_loss
+from arc_kaggle.models.new_model import new_model
+from arc_kaggle.models.vocabulary_cut import cut_vocabulary
+from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.packing import pack
-from arc_kaggle.vocabulary import cut_vocabulary
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 Facts = dict[str, Any]
 Weights = Mapping[str, nn.Parameter]

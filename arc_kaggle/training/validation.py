@@ -9,15 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.hf import HFEngine
-from arc_kaggle.generate import GenerateConfig, make_requests
-from arc_kaggle.grid import same_grid
-from arc_kaggle.infer import Interpreter, predict
-from arc_kaggle.model import LoadedModel
-from arc_kaggle.optim import summed_loss
-from arc_kaggle.task import Task
-from arc_kaggle.tokens import Example
+from arc_kaggle.answering.predict import Interpreter, predict
+from arc_kaggle.answering.requests import make_requests
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.engines.hf.engine import HFEngine
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.loss import summed_loss
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.grid import same_grid
+from arc_kaggle.tasks.task import Task
+from arc_kaggle.text.tokens import Example
 from arc_kaggle.training.examples import ExampleSource, choose_fitting
 from arc_kaggle.training.mixture import Pairs, Rule, Source, unit_digest
 from arc_kaggle.training.packing import Batch, Ids, one_a_row, padded

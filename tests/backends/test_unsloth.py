@@ -14,20 +14,22 @@ import pytest
 import torch
 from models import logits_of, random_prompts, weights_of
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import Prediction
-from arc_kaggle.config import SolveConfig
+from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
+from arc_kaggle.engines.vllm.adapters import check_for_vllm
 from arc_kaggle.errors import EngineError
-from arc_kaggle.grid import as_grid
-from arc_kaggle.lora import LoraAdapter, check_for_vllm
-from arc_kaggle.model import LoadedModel, load_model, new_model, save_model
-from arc_kaggle.recipe import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
-from arc_kaggle.solve import answer_views, tune_task
-from arc_kaggle.task import Pair, Task
-from arc_kaggle.tokens import Example
-from arc_kaggle.tune import InProcessTuner
-from arc_kaggle.unsloth_tuner import UnslothTuner
-from arc_kaggle.worker import load_method
+from arc_kaggle.models.loading import LoadedModel, load_model, save_model
+from arc_kaggle.models.new_model import new_model
+from arc_kaggle.run.worker.main import load_method
+from arc_kaggle.run.worker.method import answer_views, tune_task
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.grid import as_grid
+from arc_kaggle.tasks.task import Pair, Task
+from arc_kaggle.text.tokens import Example
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
+from arc_kaggle.tuning.tuner import InProcessTuner
+from arc_kaggle.tuning.unsloth import UnslothTuner
 
 pytestmark = pytest.mark.filterwarnings("default")  # Unsloth's own, on import and on loading
 

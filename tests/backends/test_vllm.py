@@ -1,6 +1,7 @@
 """The engine on vLLM beside the one on Hugging Face, with the same weights in fp32; and what becomes of it in trouble.
 
-The contract that all engines share is tested in tests/test_engine.py. ARC_KAGGLE_N_ADAPTERS=60 makes the longer run.
+The contract that all engines share is tested in tests/engines/test_contract.py. ARC_KAGGLE_N_ADAPTERS=60 makes the
+longer run.
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ import torch
 from models import LONGEST, TickingClock, assert_same, generate, lively_model, random_prompts
 from vllm_engines import QUICK, vllm_engine
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.candidate import Prediction
-from arc_kaggle.config import SolveConfig
-from arc_kaggle.engines.base import Completion, Decoding, Engine, Search
-from arc_kaggle.engines.hf import HFEngine
+from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.config.answer import Decoding, Search
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
+from arc_kaggle.engines.base import Completion, Engine
+from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.vllm import VLLMEngine
 from arc_kaggle.engines.vllm.process import SWITCHES
 from arc_kaggle.errors import EngineError, ModelError
-from arc_kaggle.grid import as_grid
-from arc_kaggle.lora import LoraAdapter
-from arc_kaggle.memory import held_bytes
-from arc_kaggle.model import LoadedModel, save_model
-from arc_kaggle.recipe import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
-from arc_kaggle.solve import answer_views, tune_task
-from arc_kaggle.task import Pair, Task
-from arc_kaggle.tokens import TokenIds
-from arc_kaggle.worker import load_method
+from arc_kaggle.models.loading import LoadedModel, save_model
+from arc_kaggle.run.worker.main import load_method
+from arc_kaggle.run.worker.method import answer_views, tune_task
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.hardware import held_bytes
+from arc_kaggle.tasks.grid import as_grid
+from arc_kaggle.tasks.task import Pair, Task
+from arc_kaggle.text.tokens import TokenIds
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 TOLERANCE = 2e-4
 """Nats of one log-probability, in fp32 under weights ten times as large as usual."""

@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from arc_kaggle.engines.vllm.asks import Adapter
+from arc_kaggle.config.engines import VLLM_RANKS
+from arc_kaggle.engines.vllm.messages import Adapter
+from arc_kaggle.errors import ModelError
+
+
+def check_for_vllm(folder: Path, max_rank: int) -> None:
+    """Refuse a saved adapter, ours or another's, that vLLM cannot load with `max_lora_rank` `max_rank`.
+
+    Raises ModelError that names all there is against it, and the way out.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+            names = list(weights.keys())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"adapter {folder}: {type(error).__name__}: {error}, expected an adapter of peft") from error
+    if problems := list(_against_vllm(config, names, max_rank)):
+        raise ModelError(f"adapter {folder}: vLLM cannot load it: {'; '.join(problems)}")
+
+
+def _against_vllm(config: Mapping[str, Any], names: Sequence[str], max_rank: int) -> Iterator[str]:
+    rank = max([config.get("r") or 0, *(config.get("rank_pattern") or {}).values()])
+    if rank > max_rank:
+        raised = next((size for size in VLLM_RANKS if size >= rank), None)
+        ways = f"raise max_lora_rank to {raised}" if raised else f"train with rank {VLLM_RANKS[-1]} or less"
+        yield f"found rank {rank}, expected {max_rank} or less: {ways}"
+    if config.get("use_dora") or any("lora_magnitude_vector" in name for name in names):
+        yield "found DoRA, expected plain LoRA: train again without it"
+    if saved := config.get("modules_to_save"):
+        yield f"found modules_to_save {saved}, expected none: train again with them among the LoRA modules"
+    elif full := [name for name in names if ".lora_" not in name]:
+        yield (
+            f"found full weights {full[:3]}, expected LoRA factors alone: save again with save_embedding_layers=False"
+        )
+    if str(init := config.get("init_lora_weights", True)).startswith(("pissa", "olora", "loftq", "corda")):
+        yield f"found init_lora_weights {init!r}, which changes the base: train again from a plain beginning"
+
 
 RAM_DISK = Path("/dev/shm")
 PREFIX = "arc-kaggle-adapters-"
@@ -32,7 +72,6 @@ class Shelf:
 
     def put(self, name: str, write: Callable[[Path], None]) -> Adapter:
         """Keep what `write` makes at a path. Raises ModelError for what vLLM cannot load, with the way out."""
-        from arc_kaggle.lora import check_for_vllm  # torch, which the supervisor does without
 
         self.n_made += 1
         adapter = Adapter(f"{name}-{self.n_made}", self.n_made, self.folder / f"{name}-{self.n_made}")

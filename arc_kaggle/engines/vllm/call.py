@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.vllm.asks import Heard
-from arc_kaggle.engines.vllm.jobs import Job, TokenPath
+from arc_kaggle.engines.vllm.messages import Heard
 from arc_kaggle.engines.vllm.process import ProcessLost, VLLMProcess
+from arc_kaggle.engines.vllm.token_paths import TokenPath, TokenPaths
 from arc_kaggle.errors import EngineError
+from arc_kaggle.system.deadline import Deadline
 
 T = TypeVar("T")
 
@@ -22,11 +22,11 @@ MOST_LOSSES = 3
 class Call(Generic[T]):
     """`numbers` gives every ask one that no other has, in whichever call."""
 
-    def __init__(self, process: VLLMProcess, numbers: Iterator[int], jobs: Sequence[Job[T]]) -> None:
+    def __init__(self, process: VLLMProcess, numbers: Iterator[int], jobs: Sequence[TokenPaths[T]]) -> None:
         self.process, self.numbers = process, numbers
         self.jobs = {job.position: job for job in jobs}
         """Those that are not through."""
-        self.open: dict[int, tuple[Job[T], TokenPath]] = {}
+        self.open: dict[int, tuple[TokenPaths[T], TokenPath]] = {}
         """What the process still owes, by number."""
         self.n_open = dict.fromkeys(self.jobs, 0)
         self.losses = 0
@@ -59,7 +59,7 @@ class Call(Generic[T]):
             self.n_open[job.position] = len(paths)
             self._ask(job, () if late else paths)
 
-    def _ask(self, job: Job[T], paths: Iterable[TokenPath]) -> None:
+    def _ask(self, job: TokenPaths[T], paths: Iterable[TokenPath]) -> None:
         new = {next(self.numbers): (job, path) for path in paths}
         self.open.update(new)
         self.process.ask([path.ask(number) for number, (_, path) in new.items()])
@@ -78,7 +78,7 @@ class Call(Generic[T]):
             self.process.renew()
             self.process.ask([path.ask(number) for number, (_, path) in self.open.items()])
 
-    def _take(self, job: Job[T], path: TokenPath, heard: Heard) -> None:
+    def _take(self, job: TokenPaths[T], path: TokenPath, heard: Heard) -> None:
         new = list(job.take(path, heard))
         self.n_open[job.position] += len(new)
         self._ask(job, new)

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from arc_kaggle.engines.vllm.asks import Ask, Heard, Served, VLLMConfig
-from arc_kaggle.worker import die_with_parent
+from arc_kaggle.config.engines import VLLMConfig
+from arc_kaggle.engines.vllm.messages import Ask, Heard, Served
+from arc_kaggle.system.processes import die_with_parent
 
 
 def load(served: Served, config: VLLMConfig) -> Any:
@@ -23,7 +24,7 @@ def load(served: Served, config: VLLMConfig) -> Any:
     import torch
     from vllm import EngineArgs, LLMEngine
 
-    from arc_kaggle.engines.vllm.forcing import Forcing
+    from arc_kaggle.engines.vllm.forced_tokens import Forcing
 
     adapters = {"enable_lora": True, "max_lora_rank": served.max_rank, "max_loras": config.max_adapters}
     on_gpu = torch.cuda.is_available()
@@ -49,7 +50,7 @@ def load(served: Served, config: VLLMConfig) -> Any:
     )
 
 
-class Server:
+class VLLMServer:
     """Asks in progress in an engine."""
 
     def __init__(self, engine: Any, end_id: int) -> None:
@@ -122,7 +123,7 @@ def main() -> None:
     except Exception as error:  # whatever vLLM raises: the parent has to know why there is no engine
         pipe.send(("refused", f"{type(error).__name__}: {error}"))
         raise
-    server = Server(engine, served.end_id)
+    server = VLLMServer(engine, served.end_id)
     server.warm_up()
     pipe.send("ready")
     while True:

@@ -10,24 +10,17 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from arc_kaggle.budget import Deadline
-from arc_kaggle.engines.base import (
-    GREEDY,
-    Completion,
-    Decoding,
-    Drafts,
-    Found,
-    Nlls,
-    Search,
-    check_prompts,
-)
+from arc_kaggle.config.answer import GREEDY, Decoding, Search
+from arc_kaggle.config.engines import VLLMConfig
+from arc_kaggle.engines.base import Completion, Drafts, Found, Nlls, check_prompts
 from arc_kaggle.engines.vllm.adapters import Shelf
-from arc_kaggle.engines.vllm.asks import Adapter, Served, VLLMConfig
 from arc_kaggle.engines.vllm.call import Call
-from arc_kaggle.engines.vllm.jobs import Answering, BeamSearch, Job, Scoring, Searching
+from arc_kaggle.engines.vllm.messages import Adapter, Served
 from arc_kaggle.engines.vllm.process import VLLMProcess
+from arc_kaggle.engines.vllm.token_paths import Answering, BeamSearch, PathScoring, Searching, TokenPaths
 from arc_kaggle.errors import EngineError
-from arc_kaggle.tokens import TokenIds
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.text.tokens import TokenIds
 
 T = TypeVar("T")
 
@@ -57,7 +50,7 @@ class VLLMEngine:
         decoding: Decoding = GREEDY,
         adapters: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Completion]]:
-        end, jobs = self.served.end_id, list[Job[Completion]]()
+        end, jobs = self.served.end_id, list[TokenPaths[Completion]]()
         for i, prompt, limit, adapter in self._rows(prompts, max_new_tokens, drafts, adapters):
             if decoding.beams > 1:
                 jobs.append(BeamSearch(i, prompt, limit, end, decoding.beams, self.served.n_vocabulary, adapter))
@@ -91,7 +84,7 @@ class VLLMEngine:
     ) -> Iterator[tuple[int, Nlls]]:
         longest = [max(map(len, own), default=0) for own in candidates]
         rows = self._rows(prompts, longest, None, adapters)
-        jobs = [Scoring(i, prompt, candidates[i], adapter) for i, prompt, _, adapter in rows]
+        jobs = [PathScoring(i, prompt, candidates[i], adapter) for i, prompt, _, adapter in rows]
         yield from self._run(jobs, deadline)
 
     def put(self, write: Callable[[Path], None]) -> str:
@@ -142,7 +135,7 @@ class VLLMEngine:
             )
         return [known[name] for name in names]
 
-    def _run(self, jobs: Sequence[Job[T]], deadline: Deadline) -> Iterator[tuple[int, T]]:
+    def _run(self, jobs: Sequence[TokenPaths[T]], deadline: Deadline) -> Iterator[tuple[int, T]]:
         if self.calling:
             raise EngineError("engine vllm: found a call within a call, expected one at a time; take all results first")
         self.calling = True

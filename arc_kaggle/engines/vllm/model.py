@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arc_kaggle.model import LoadedModel, stock_weights
+from arc_kaggle.models.loading import LoadedModel, stock_weights
 
 
 def write_network(model: LoadedModel, folder: Path) -> None:

@@ -14,13 +14,14 @@ from contextlib import suppress
 from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from arc_kaggle.engines.vllm.asks import EXTRA, Ask, Heard, Served, VLLMConfig
+from arc_kaggle.config.engines import EXTRA, VLLMConfig
+from arc_kaggle.engines.vllm.messages import Ask, Heard, Served
 from arc_kaggle.errors import EngineError
-from arc_kaggle.memory import held_bytes
+from arc_kaggle.system.hardware import held_bytes
+from arc_kaggle.system.processes import python_path
 
 SWITCHES = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -52,8 +53,6 @@ class VLLMProcess:
     def start(self) -> None:
         self.pipe, theirs = Pipe()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  # for as long as the process
-        package_root = str(Path(__file__).parents[3])
-        path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
         cache = {"VLLM_CPU_KVCACHE_SPACE": str(ceil(self.config.cache_bytes / 2**30))}  # whole ones alone
         self.process = subprocess.Popen(
             [sys.executable, "-m", "arc_kaggle.engines.vllm.child", str(theirs.fileno())],
@@ -61,7 +60,7 @@ class VLLMProcess:
             stdout=self.log,
             stderr=self.log,
             pass_fds=[theirs.fileno()],
-            env={**DEFAULTS, **os.environ, **SWITCHES, **cache, **self.environment, "PYTHONPATH": path},
+            env={**DEFAULTS, **os.environ, **SWITCHES, **cache, **self.environment, "PYTHONPATH": python_path()},
         )
         theirs.close()
         self.lives += 1

@@ -1,0 +1,165 @@
+"""Scores, each with its definition. All are shares 0..1; `queries` are test inputs whose answer is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import comb
+from typing import get_args
+
+import numpy as np
+
+from arc_kaggle.answering.candidates import CandidateScore, Prediction
+from arc_kaggle.answering.submission import Attempts
+from arc_kaggle.answering.vote import rank_candidates
+from arc_kaggle.config.answer import NEED_SCORES, Selection
+from arc_kaggle.errors import TaskError
+from arc_kaggle.tasks.grid import Grid, same_grid
+from arc_kaggle.tasks.task import Query, Task
+
+PredictionsByTask = Mapping[str, Sequence[Prediction]]
+ScoresByTask = Mapping[str, Sequence[CandidateScore]]
+Measure = Callable[[Query, Sequence[Prediction]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A mean over tasks' queries with a 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f}% ({100 * self.low:.1f}..{100 * self.high:.1f})"
+
+
+def kaggle_score(attempts: Mapping[str, Sequence[Attempts]], tasks: Sequence[Task]) -> Score:
+    """Kaggle's score: the mean over all test outputs of 1 where either attempt equals the answer in every cell."""
+    return _mean_over_queries(tasks, lambda query: float(is_solved(query, attempts[query.task.id][query.index])))
+
+
+def is_solved(query: Query, attempts: Attempts) -> bool:
+    """Whether either attempt is the answer."""
+    return any(same_grid(attempt, _answer(query)) for attempt in attempts)
+
+
+def prediction_scores(predictions: PredictionsByTask, tasks: Sequence[Task]) -> dict[str, Score]:
+    """Scores of single predictions and of the vote. Names and meanings follow arc24's, per query and then its mean.
+
+    accuracy: predictions that equal the answer. correct_pixels: cells that are right, 0 where the size is wrong or
+    there is no grid. correct_size: predictions of the right shape. unanswered: predictions without a grid.
+    pass_n: queries with a right prediction among all. vote_1, vote_2: queries whose answer is ranked first, among the
+    first two. random2: chance that two predictions drawn without replacement contain the answer.
+    """
+    measures: dict[str, Measure] = {
+        "accuracy": lambda query, found: _mean(_equals(p, query) for p in found),
+        "correct_pixels": lambda query, found: _mean(_right_cells(p.grid, _answer(query)) for p in found),
+        "correct_size": lambda query, found: _mean(
+            p.grid is not None and p.grid.shape == _answer(query).shape for p in found
+        ),
+        "unanswered": lambda query, found: _mean(p.grid is None for p in found) if found else 1.0,
+        "pass_n": lambda query, found: float(any(_equals(p, query) for p in found)),
+        "vote_1": lambda query, found: float(answer_rank(query, found) == 1),
+        "vote_2": lambda query, found: float(answer_rank(query, found) in (1, 2)),
+        "random2": _random2,
+    }
+    return {
+        name: _mean_over_queries(tasks, partial(_of_predictions, measure, predictions))
+        for name, measure in measures.items()
+    }
+
+
+def _of_predictions(measure: Measure, predictions: PredictionsByTask, query: Query) -> float:
+    return measure(query, predictions_of(query, predictions))
+
+
+def voting_accuracy(scores: Mapping[str, Score]) -> float | None:
+    """vote_2 / pass_n: the share of queries with a right prediction that voting keeps; None where there are none."""
+    return scores["vote_2"].mean / scores["pass_n"].mean if scores["pass_n"].mean else None
+
+
+def unanswered_reasons(predictions: PredictionsByTask) -> Counter[str]:
+    """How many predictions have no grid, by reason."""
+    return Counter(p.reason for found in predictions.values() for p in found if p.reason is not None)
+
+
+def answer_rank(query: Query, found: Sequence[Prediction]) -> int | None:
+    """The place of the answer among the ranked candidates, from 1; None where no prediction is right."""
+    ranked = rank_candidates(found)
+    return next((i for i, c in enumerate(ranked, start=1) if same_grid(c.grid, _answer(query))), None)
+
+
+def selection_scores(
+    predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
+) -> dict[Selection, tuple[Score, Score]]:
+    """Queries whose answer is ranked first, and among the first two, by every way to select that the evidence allows.
+
+    Ways that need scores are left out where no candidate has any, `verify` where none has a verdict.
+    """
+    given = [score for task in tasks for score in scores.get(task.id, ())]
+    lacking: set[Selection] = set() if given else {*NEED_SCORES}
+    lacking |= set() if any(score.verdict is not None for score in given) else {"verify"}
+    ways: list[Selection] = [way for way in get_args(Selection) if way not in lacking]
+    return {way: first_and_second(way, predictions, scores, tasks) for way in ways}
+
+
+def first_and_second(
+    way: Selection, predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
+) -> tuple[Score, Score]:
+    """Queries whose answer is ranked first, and among the first two, by one way to select."""
+
+    def place(query: Query) -> int:
+        of_query = [score for score in scores.get(query.task.id, ()) if score.query == query.index]
+        ranked = rank_candidates(predictions_of(query, predictions), of_query, way)[:2]
+        return next((i for i, c in enumerate(ranked, start=1) if same_grid(c.grid, _answer(query))), 3)
+
+    places = {(query.task.id, query.index): place(query) for task in tasks for query in task.queries}
+
+    def within(n: int) -> Score:
+        return _mean_over_queries(tasks, lambda query: float(places[query.task.id, query.index] <= n))
+
+    return within(1), within(2)
+
+
+def predictions_of(query: Query, predictions: PredictionsByTask) -> list[Prediction]:
+    return [p for p in predictions.get(query.task.id, ()) if p.query == query.index]
+
+
+def _random2(query: Query, found: Sequence[Prediction]) -> float:
+    wrong = sum(not _equals(p, query) for p in found)
+    if len(found) < 2:
+        return float(wrong < len(found))
+    return 1 - comb(wrong, 2) / comb(len(found), 2)
+
+
+def _answer(query: Query) -> Grid:
+    if query.answer is None:
+        raise TaskError(f"task {query.task.id}, query {query.index}: no solution is known, so it cannot be scored")
+    return query.answer
+
+
+def _equals(prediction: Prediction, query: Query) -> bool:
+    return prediction.grid is not None and same_grid(prediction.grid, _answer(query))
+
+
+def _right_cells(grid: Grid | None, answer: Grid) -> float:
+    return float((grid == answer).mean()) if grid is not None and grid.shape == answer.shape else 0.0
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else 0.0
+
+
+def _mean_over_queries(tasks: Sequence[Task], of: Callable[[Query], float], n_resamples: int = 2000) -> Score:
+    """Mean over queries; the interval resamples whole tasks, whose queries stand or fall together."""
+    per_task = [[of(query) for query in task.queries] for task in tasks]
+    if not per_task:
+        raise TaskError("scoring: found no task, expected one or more")
+    sums, counts = np.array([sum(v) for v in per_task]), np.array([len(v) for v in per_task])
+    draws = np.random.default_rng(0).integers(len(tasks), size=(n_resamples, len(tasks)))  # (resample, task)
+    low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [0.025, 0.975])
+    return Score(float(sums.sum() / counts.sum()), float(low), float(high))

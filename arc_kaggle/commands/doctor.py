@@ -1,0 +1,82 @@
+"""command `doctor`: would a submission run here? Machine, image, packages, mounts, and a model that answers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.kaggle import checks
+from arc_kaggle.kaggle.findings import Diagnosis, Finding
+from arc_kaggle.kaggle.mounts import find_mounts, input_root
+from arc_kaggle.kaggle.probes import Child, Probes, ask_torch
+from arc_kaggle.run.records import TaskRun
+
+TASK = {
+    "train": [{"input": [[1, 2]], "output": [[2, 1]]}, {"input": [[3, 4]], "output": [[4, 3]]}],
+    "test": [{"input": [[5, 6]]}],
+}
+"""What the model is asked: its answer is not judged."""
+QUICK = ("--tune.steps", "2", "--generate.n-views", "2", "--time-limit-minutes", "4")
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorConfig:
+    """Check this machine and what is attached: one line a finding. Exit code 2 where a submission would not run."""
+
+    inputs: Path = field(default_factory=input_root)
+    """Folder below which Kaggle mounts competitions, models, bundles and notebooks."""
+    competition: str = "auto"
+    """Part of the competition's path there, where there are several."""
+    model: Path = BOX_FOLDER
+    """Model folder that a child process loads, fine-tunes for two steps and asks; the one that ships if not given."""
+    working: Path = Path()
+    """Folder that a submission is written to."""
+    system: Path = Path("/")
+    """Root of the file system that tells the image and the memory."""
+    json: bool = False
+    """Print JSON in place of lines."""
+
+
+def doctor(config: DoctorConfig, probes: Probes | None = None) -> Diagnosis:
+    """Look at everything; nothing that is found wrong is raised."""
+    probes = probes or Probes()
+    gpus = probes.gpus()
+    facts, probe = ask_torch(probes, config.system)
+    mounts = find_mounts(config.inputs)
+    findings = [
+        checks.check_python(probes.python),
+        checks.check_image(config.system),
+        checks.check_gpus(gpus),
+        checks.check_torch(facts, probe, gpus),
+        checks.check_disk(probes.free_bytes(config.working)),
+        checks.check_memory(facts),
+        checks.check_network(probes.connects()),
+        checks.check_competition(mounts, config.competition),
+        checks.check_models(mounts),
+        checks.check_bundle(mounts),
+        checks.check_packages(probes.requirements(), probes.version_of),
+        checks.check_profile(mounts, probes.version_of),
+        checks.check_peft(facts, probe),
+        ask_model(config, probes),
+    ]
+    return Diagnosis(tuple(findings))
+
+
+def ask_model(config: DoctorConfig, probes: Probes) -> Finding:
+    """One small task through the whole of `solve`, in processes of their own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks, out = Path(scratch) / "tasks.json", Path(scratch) / "out"
+        tasks.write_text(json.dumps({"doctor": TASK}), encoding="utf-8")
+        words = ("--tasks", str(tasks), "--out", str(out), "--model", str(config.model), *QUICK)
+        child = probes.run_module("cli", "solve", *words)
+        return checks.check_answer(child, _runs(out / "report.json", child))
+
+
+def _runs(report: Path, child: Child) -> list[TaskRun]:
+    if child.code or not report.is_file():
+        return []
+    rows = json.loads(report.read_text(encoding="utf-8"))["reports"]
+    return [TaskRun.from_json(row["run"]) for row in rows if row["run"]]

@@ -1,0 +1,227 @@
+"""command `evaluate`: checkpoints and adapters judged by the scores of `solve`, in the background and in parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.engines import EngineChoice, TunerName, VLLMConfig
+from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
+from arc_kaggle.config.tune import Precision
+from arc_kaggle.engines.choice import Choice, settle
+from arc_kaggle.errors import ConfigError, TaskError
+from arc_kaggle.evaluation.columns import Evaluation
+from arc_kaggle.evaluation.comparison import compare_evaluations
+from arc_kaggle.evaluation.curves import draw_curves
+from arc_kaggle.evaluation.merge import loadable
+from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
+from arc_kaggle.evaluation.parts import Part, column_of, cut, task_digest
+from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, scope, scores_text, share
+from arc_kaggle.system.deadline import Clock, Deadline
+from arc_kaggle.system.files import write_atomically
+from arc_kaggle.tasks.dataset import load_tasks, select_tasks
+from arc_kaggle.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """Judge checkpoints on tasks with known answers. Started again with the same --out, it goes on where it was."""
+
+    checkpoints: Positional[tuple[Path, ...]] = ()
+    """Folders of models or LoRA adapters, or folders with such below them; the model that ships where none is given."""
+    tasks: str = "arc1:evaluation"
+    """Tasks, as for `solve`; their answers must be known."""
+    out: Path = Path("out/evaluate")
+    """Folder for evaluation.json, curves.png, log.txt, and a run of `solve` by checkpoint, recipe and part."""
+    select: str = ""
+    """Which of the tasks, as for `solve`."""
+    recipes: tuple[str, ...] = ("none", "auto")
+    """How tasks are fine-tuned on, each as `solve --recipe`: none is not at all, auto what the model's card names."""
+    base: Path | None = None
+    """Model folder that adapters belong to; what their own configs name where not given."""
+    compare: tuple[Path, ...] = ()
+    """Two or more evaluation.json to compare, the earlier first; nothing is solved then."""
+    part_size: int = 20
+    """Tasks in a part, in the order of the set. What a kill interrupts is done again from the part's beginning."""
+    time_limit_minutes: float = 60.0 * 24 * 7
+    """Minutes after which no further part begins."""
+    prompt: str = "auto"
+    """How tasks are put to the models, as for `solve`."""
+    encoder: str = ""
+    """How grids are written, as for `solve`."""
+    precision: Precision = "auto"
+    """Compute type of the models."""
+    four_bit: bool = False
+    """Linear layers in 4 bits, as for `solve`."""
+    cut_vocabulary: bool = False
+    """Only tokens that prompts and answers are made of, as for `solve`."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 or auto, as for `solve`."""
+    engine: EngineChoice = "auto"
+    """What generates: hf, vllm, auto, as for `solve`; `fake` needs no model (for tests)."""
+    tuner: TunerName = "peft"
+    """What fine-tunes, as for `solve`."""
+    seed: int = 0
+    """Seed of views, examples and adapters; one for all checkpoints and recipes."""
+    workers: int = 0
+    """Worker processes, as for `solve`."""
+    in_process: bool = False
+    """Run the models in this process; no crash protection (for tests)."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+
+    def __post_init__(self) -> None:
+        if self.part_size < 1:
+            raise ConfigError(f"option part_size: found {self.part_size}, expected 1 or more")
+        if not self.recipes:
+            raise ConfigError("option recipes: found none, expected one or more, such as none box")
+        if self.compare and (self.checkpoints or len(self.compare) < 2):
+            raise ConfigError(
+                f"option compare: found {len(self.compare)} files and {len(self.checkpoints)} checkpoints, expected "
+                "two files or more, and no checkpoint"
+            )
+
+
+TO_SOLVE = (
+    *("tasks", "prompt", "encoder", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner", "seed"),
+    *("workers", "in_process", "vllm", "generate"),
+)
+"""Options that go to `solve` as they are."""
+
+
+def evaluate(config: EvaluateConfig, clock: Clock = time.monotonic, say: Callable[[str], None] = print) -> Evaluation:
+    """Do the parts that are not through, write evaluation.json and curves.png; `say` gets a line a part.
+
+    Raises ArcKaggleError subclasses for bad input, and for results of other settings, before anything is solved.
+    """
+    until = Deadline.after(60 * config.time_limit_minutes, clock)
+    whole = load_tasks(config.tasks)
+    tasks = select_tasks(whole, config.select)
+    if unknown := [task.id for task in tasks if not task.has_solution]:
+        raise TaskError(f"tasks {config.tasks}: {len(unknown)} have no solution, the first is {unknown[0]}")
+    models = find_model_folders(config.checkpoints or (BOX_FOLDER,), config.base)
+    parts = [part for model in models for part in plan(config, model, tasks)]
+    done = {part: seconds for part in parts if (seconds := part.seconds()) is not None}
+    _make_folder(config.out)
+    try:
+        for part in run_parts([part for part in parts if part not in done], config, until, done):
+            _log(config.out / "log.txt", status(part, parts, done), say)
+    finally:
+        evaluation = gather(config, tasks, len(whole), [part for part in parts if part in done])
+        _write(config.out, evaluation)
+    return evaluation
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"folder {out}: cannot be written to ({error.strerror})") from error
+
+
+def plan(config: EvaluateConfig, model: ModelFolder, tasks: Sequence[Task]) -> list[Part]:
+    """All parts of a model; recipes take turns, so that those compared are over the same tasks early on."""
+    named = model.card.recipe if model.card else "lora"
+    by_recipe = []
+    for recipe in dict.fromkeys(named if recipe == "auto" else recipe for recipe in config.recipes):
+        engine = choose_engine(config, model, recipe).config.engine
+        template = replace(_template(config, model.folder, recipe), engine=engine, out=config.out / model.name / recipe)
+        by_recipe.append(cut(tasks, config.part_size, model, template))
+    return [part for turn in zip(*by_recipe, strict=True) for part in turn]
+
+
+def choose_engine(config: EvaluateConfig, model: ModelFolder, recipe: str) -> Choice:
+    """By the sizes of the model; an adapter is merged into its base before it answers."""
+    return settle(_template(config, model.base or model.folder, recipe))
+
+
+def _template(config: EvaluateConfig, folder: Path, recipe: str) -> SolveConfig:
+    shared: dict[str, Any] = {name: getattr(config, name) for name in TO_SOLVE}
+    return SolveConfig(**shared, model=folder, recipe=recipe, out=config.out)
+
+
+def run_parts(
+    parts: Sequence[Part], config: EvaluateConfig, until: Deadline, done: dict[Part, float]
+) -> Iterator[Part]:
+    """Do parts, model by model, and yield each when it is through and among those done; none begins after `until`."""
+    for model, group in groupby(parts, key=lambda part: part.model):
+        if until.passed:
+            return
+        with loadable(model, config.out / model.name / ".merged", config.in_process) as folder:
+            for part in group:
+                if until.passed:
+                    return
+                done[part] = part.run(folder)
+                yield part
+
+
+def status(part: Part, parts: Sequence[Part], done: dict[Part, float]) -> str:
+    """A line of the log: how far it is, what is solved, what it took, what is left."""
+    alike = [other for other in parts if _line(other) == _line(part)]
+    column = column_of([other for other in alike if other in done])
+    n_tasks = sum(len(other.tasks) for other in alike)
+    return (
+        f"{len(done)} of {len(parts)} parts done; {column.name}: {column.n_tasks} of {n_tasks} tasks, test outputs "
+        f"solved {share(column.count('two_attempts'), len(column.outputs))}; this part {done[part]:.0f} s; about "
+        f"{seconds_left(parts, done) / 60:.0f} min left"
+    )
+
+
+def _line(part: Part) -> tuple[ModelFolder, str]:
+    return part.model, part.config.recipe
+
+
+def seconds_left(parts: Sequence[Part], done: dict[Part, float]) -> float:
+    """What the parts that are left should take: their tasks times the mean of a task under their recipe so far."""
+
+    def mean(recipe: str) -> float:
+        alike = [part for part in done if part.config.recipe == recipe] or list(done)
+        return sum(done[part] for part in alike) / sum(len(part.tasks) for part in alike)
+
+    return sum(len(part.tasks) * mean(part.config.recipe) for part in parts if part not in done)
+
+
+def _log(path: Path, line: str, say: Callable[[str], None]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    say(line)
+
+
+def gather(config: EvaluateConfig, tasks: Sequence[Task], n_whole: int, done: Sequence[Part]) -> Evaluation:
+    """The evaluation of all parts that are through."""
+    lines = dict.fromkeys(map(_line, done))
+    columns = [column_of([part for part in done if _line(part) == line]) for line in lines]
+    packages = ("torch", "transformers", "peft", "numpy")
+    made_with = {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "models": {part.model.name: part.model.digest for part in done},
+        "options": {name: str(getattr(config, name)) for name in TO_SOLVE},
+        "engines": sorted({str(choose_engine(config, *line)) for line in lines}),
+    }
+    digests = {task.id: task_digest(task) for task in tasks}
+    return Evaluation(config.tasks, config.select, len(tasks), n_whole, digests, tuple(columns), made_with)
+
+
+def _write(out: Path, evaluation: Evaluation) -> None:
+    write_atomically(out / "evaluation.json", json.dumps(evaluation_json(evaluation), indent=1, allow_nan=False))
+    if evaluation.columns:
+        draw_curves(evaluation.columns, scope(evaluation), out / "curves.png")
+
+
+def compare(files: Sequence[Path]) -> str:
+    """The tables of evaluations made at different times, and their columns compared. Raises ConfigError."""
+    evaluations = [Evaluation.read(path) for path in files]
+    tables = [scores_text(evaluation) for evaluation in evaluations]
+    return "\n\n".join([*tables, comparisons_text(compare_evaluations(evaluations))])

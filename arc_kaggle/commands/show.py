@@ -1,0 +1,117 @@
+"""`arc-kaggle show`: which pictures of which tasks, by show.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.tune import Loss
+from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, task_to_terminal, view_title
+from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.task import Query, Task
+from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.presets import Preset
+from arc_kaggle.text.prompt import Prompt, query_prompt, training_prompt, with_answer
+from arc_kaggle.text.tokens import tokenize
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class ShowConfig:
+    """Draw tasks, their views, or their prompts token by token."""
+
+    tasks: str
+    """Task set or file, as for `solve`."""
+    select: str = "0"
+    """Which tasks, as for `solve`; the first where not given."""
+    what: Literal["task", "view", "training_prompt", "query_prompt"] = "task"
+    """A task; a task seen through an augmentation; what TTFT trains on; what inference asks."""
+    view: int = 0
+    """Position of the view among those that `solve` would take; 0 is the task as it is."""
+    seed: int = 0
+    """Seed of the views."""
+    model: Path = BOX_FOLDER
+    """Model folder whose tokenizer makes the prompt."""
+    prompt: str = "auto"
+    """How the task is put to the model, as for `solve`."""
+    encoder: str = ""
+    """How grids are written, as for `solve`."""
+    loss: Loss | Literal["auto"] = "auto"
+    """What a training prompt trains, as for `solve --tune.loss`."""
+    out: Path | None = None
+    """File to draw into, .svg or .png; of several tasks each adds its id to the name. The terminal where not given."""
+
+
+def show(config: ShowConfig, width: int) -> Iterator[Text]:
+    """Draw what is asked for; yields a text for the terminal, `width` characters wide, or where the picture went."""
+    tasks = load_tasks(config.tasks, config.select)
+    for task in tasks:
+        path = config.out
+        if path is not None and len(tasks) > 1:
+            path = path.with_name(f"{path.stem}_{task.id}{path.suffix}")
+        yield _draw(task, config, path, width)
+
+
+def _draw(task: Task, config: ShowConfig, path: Path | None, width: int) -> Text:
+    augmentation = _augmentation(task, config)
+    view, title = augmentation.apply_task(task), repr(task)
+    if config.what == "task":
+        view = task
+    elif config.view:
+        title = view_title(task, augmentation)
+    if config.what in ("task", "view"):
+        if path is None:
+            return task_to_terminal(view, title, width)
+        draw_task(view, path, title)
+        return _drawn(path)
+    return _draw_prompt(view, config, path, title, width)
+
+
+def _draw_prompt(view: Task, config: ShowConfig, path: Path | None, title: str, width: int) -> Text:
+    from transformers import AutoTokenizer
+
+    from arc_kaggle.models.loading import pick_preset
+
+    if not config.model.is_dir():  # what is no folder would be looked for on a network
+        raise ModelError(f"model folder {config.model}: found no such folder, expected one with a tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model folder {config.model}: found no tokenizer that can be read") from error
+    preset = pick_preset(config.model, tokenizer, config.prompt, config.encoder)
+    loss = preset.loss if config.loss == "auto" else config.loss
+    example = tokenize(_prompt(view, config.what, replace(preset, loss=loss)), tokenizer)
+    if path is None:
+        return example_to_terminal(example, tokenizer, title, width)
+    draw_example(example, tokenizer, path, title)
+    return _drawn(path)
+
+
+def _drawn(path: Path) -> Text:
+    from rich.text import Text
+
+    return Text(f"drawn into {path}")
+
+
+def _prompt(view: Task, what: str, preset: Preset) -> Prompt:
+    encoder, fmt = parse_encoder(preset.encoder), preset.format
+    if what == "training_prompt":
+        return training_prompt(view, encoder, fmt, preset.loss)
+    query = Query(view, 0)
+    prompt = query_prompt(query, encoder, fmt)
+    return prompt if query.answer is None else with_answer(prompt, query.answer, encoder, fmt)
+
+
+def _augmentation(task: Task, config: ShowConfig) -> Augmentation:
+    if config.view < 0:
+        raise ConfigError(f"option view: found {config.view}, expected 0 or more")
+    spread = spread_augmentations(config.view + 1, task_rng(task, config.seed, "views"), len(task.train))
+    return next(islice(spread, config.view, None))

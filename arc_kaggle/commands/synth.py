@@ -1,0 +1,156 @@
+"""command `synth`: rules of synth.py into a pair file or Kaggle's format, verified, and a picture of some of them."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from arc_kaggle.drawing import draw_sheet
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.synth.rules.catalogue import FAMILIES
+from arc_kaggle.synth.rules.sampling import Sample, sample
+from arc_kaggle.synth.sample import describe, is_verified, pair_lists, rule_id
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.task import Pair, Task, task_to_json
+
+SUFFIXES = (".jsonl", ".jsonl.xz", ".json")
+SHEET_PAIRS = 3
+"""Pairs of a rule on the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class SynthConfig:
+    """Make up rules and write them as training data. Pairs that an evaluation set contains are left out."""
+
+    out: Path
+    """A pair file (.jsonl, .jsonl.xz), or Kaggle's format (.json; the last pair of a rule is its test)."""
+    n_rules: int = 1000
+    """Rules to write."""
+    n_pairs: int = 5
+    """Pairs a rule."""
+    seed: int = 0
+    """Equal seeds write equal files; rule by rule, however many are asked for."""
+    difficulty: float = 1.0
+    """The upper end, 0..1: 0 gives grids of 3 to 6 cells a side, 1 of up to 24 and chains of up to three rules."""
+    families: tuple[str, ...] = ()
+    """Families (`gravity`) or chains of them (`crop_largest+tile`) to take in turn; any where not given."""
+    against: tuple[str, ...] = ("arc1:evaluation", "arc2:evaluation")
+    """Evaluation sets that no pair may come from, up to symmetry and colours."""
+    sheet: Path | None = None
+    """Picture to draw the first rules into, .png or .svg."""
+    sheet_rules: int = 64
+    """Rules on the picture."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("n_rules", self.n_rules, 1), ("n_pairs", self.n_pairs, 2), ("seed", self.seed, 0)):
+            if value < least:
+                raise ConfigError(f"option {name}: found {value}, expected {least} or more")
+        if not 0 <= self.difficulty <= 1:
+            raise ConfigError(f"option difficulty: found {self.difficulty}, expected 0..1")
+        if not self.out.name.endswith(SUFFIXES):
+            raise ConfigError(
+                f"option out: found {self.out.name!r}, expected a name that ends in {', '.join(SUFFIXES)}"
+            )
+        for name in (part for chain in self.families for part in chain.split("+")):
+            if name not in FAMILIES:
+                close = get_close_matches(name, FAMILIES, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise ConfigError(f"option families: no family {name!r}{hint}; expected one of {', '.join(FAMILIES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, and what was refused on the way."""
+
+    path: Path
+    n_rules: int
+    n_pairs: int
+    chains: Counter[tuple[str, ...]]
+    """Rules by their families."""
+    refused: Counter[str]
+    """Rules that were not taken, by reason."""
+
+    @property
+    def text(self) -> str:
+        singles = sum(len(chain) == 1 for chain in self.chains)
+        families = len({name for chain in self.chains for name in chain})
+        lines = [
+            f"{self.path}: {self.n_rules} rules, {self.n_pairs} pairs, all verified; {families} families, "
+            f"{singles} of them alone and {len(self.chains) - singles} chains",
+            f"refused on the way: {self.refused.total()}",
+            *(f"  {count:>7} {reason}" for reason, count in self.refused.most_common()),
+        ]
+        return "\n".join(lines)
+
+
+def synth(config: SynthConfig) -> Written:
+    """Write rules. Raises ConfigError where they cannot be drawn or written."""
+    finder = LeakFinder(task for name in config.against for task in load_tasks(name))
+    refused: Counter[str] = Counter()
+    chains: Counter[tuple[str, ...]] = Counter()
+    shown: list[tuple[str, Sequence[Pair]]] = []
+
+    def counted() -> Iterator[Sample]:
+        rules = islice(draw_rules(config, finder, refused), config.n_rules)
+        for rule in tqdm(rules, total=config.n_rules, unit="rule"):
+            chains[rule.names] += 1
+            if len(shown) < config.sheet_rules:
+                shown.append((describe(rule), rule.pairs[:SHEET_PAIRS]))
+            yield rule
+
+    try:
+        write_rules(counted(), config.out)
+        if config.sheet is not None:
+            draw_sheet(shown, config.sheet, f"{config.out.name}: the first {len(shown)} of {config.n_rules} rules")
+    except OSError as error:
+        raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
+    return Written(config.out, config.n_rules, config.n_rules * config.n_pairs, chains, refused)
+
+
+def draw_rules(config: SynthConfig, finder: LeakFinder, refused: Counter[str]) -> Iterator[Sample]:
+    """Endless rules; the i-th follows from seed and i. `refused` counts what is not taken."""
+    chains = [tuple(chain.split("+")) for chain in config.families] or [()]
+    number = 0
+    while True:
+        rng = np.random.default_rng([config.seed, number])
+        drawn = sample(rng, config.difficulty, config.n_pairs, chains[number % len(chains)])
+        refused.update(drawn.refused)
+        number += 1
+        if not is_verified(drawn):
+            refused["the verifier finds another output"] += 1
+        elif any(finder.find(pair) for pair in drawn.pairs):
+            refused["a pair is in an evaluation set"] += 1
+        else:
+            yield drawn
+
+
+def write_rules(rules: Iterable[Sample], path: Path) -> None:
+    """As a pair file or in Kaggle's format, by the suffix; what was there stays until all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    opener = lzma.open if path.suffix == ".xz" else open
+    with opener(partial, "wt", encoding="utf-8") as file:
+        file.writelines(_task_lines(rules) if path.suffix == ".json" else _pair_lines(rules))
+    partial.replace(path)
+
+
+def _pair_lines(rules: Iterable[Sample]) -> Iterator[str]:
+    for rule in rules:
+        yield json.dumps({"task": rule_id(rule), "pairs": pair_lists(rule.pairs)}, separators=(",", ":")) + "\n"
+
+
+def _task_lines(rules: Iterable[Sample]) -> Iterator[str]:
+    for i, rule in enumerate(rules):
+        task = task_to_json(Task(rule_id(rule), rule.pairs[:-1], rule.pairs[-1:]))
+        yield f"{',' if i else '{'}\n{json.dumps(rule_id(rule))}:{json.dumps(task, separators=(',', ':'))}"
+    yield "\n}\n"

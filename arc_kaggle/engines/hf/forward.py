@@ -1,0 +1,162 @@
+"""Execution: prompts, then spans of tokens behind them, go through the network; logits come where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arc_kaggle.engines.hf.cache import SlotCache, Slots
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.loss import padded_length
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.text.tokens import TokenIds
+
+SLOT_STEP = 64
+"""A forward looks at a multiple of so many slots: few shapes."""
+PIECE = 2**19
+"""Logits that are looked at together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlotRange:
+    """Tokens in one row of a batch, one behind the other: ids (n,), and the slots (n,) of their keys and values."""
+
+    row: int
+    ids: TokenIds
+    slots: Slots
+    ancestors: Slots
+    """Slots of the tokens between the row's prompt and the span, (m,); they may be of the same forward."""
+
+
+@dataclass(slots=True, eq=False)
+class Forward:
+    """A network with the cache of one batch, and the adapter of each of its rows where they have some."""
+
+    model: LoadedModel
+    memory: SlotCache
+    adapters: list[str] | None = None
+    compiled: Callable[..., Any] | None = None
+    """The network, compiled for what is fed behind the prompts; all of it is its own where None."""
+
+    def prefill(self, prompts: Sequence[TokenIds], bucket: int, max_tokens: int, deadline: Deadline) -> None:
+        """Fill the slots of all prompts but their last tokens, prompts of like length together; stop at the deadline.
+
+        They are padded on the right: position and slot are one, and the causal mask hides the padding.
+        """
+        order = [row for row in np.argsort([len(prompt) for prompt in prompts]).tolist() if len(prompts[row]) > 1]
+        while order and not deadline.passed:
+            length = padded_length(len(prompts[order[-1]]) - 1, bucket)
+            n_rows = max(1, max_tokens // length)
+            self._prefill(order[-n_rows:], prompts, length)
+            del order[-n_rows:]
+
+    def _prefill(self, rows: Sequence[int], prompts: Sequence[TokenIds], length: int) -> None:
+        ids = np.full((len(rows), length), self.model.pad_id)
+        for i, row in enumerate(rows):
+            ids[i, : len(prompts[row]) - 1] = prompts[row][:-1]
+        slots = np.minimum(np.arange(length), self.memory.target.n_slots)[None]
+        positions = np.minimum(np.arange(length), len(prompts[rows[-1]]) - 2)[None]
+        self._run(np.array(rows), ids, positions, slots, None)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all other rows."""
+        self.memory.keep(rows)
+        self.adapters = None if self.adapters is None else [self.adapters[row] for row in rows]
+
+    @torch.inference_mode()
+    def feed(self, spans: Sequence[SlotRange], width: int) -> Tensor:
+        """Log-probabilities (tokens, vocab) after each token of the spans, which come row by row.
+
+        Every row is given `width` tokens, those that it does not need being padding.
+        """
+        memory, n_slots = self.memory, self.memory.target.n_slots
+        n_rows, n_looked_at = len(memory.starts), min(padded_length(int(memory.used.max()), SLOT_STEP), n_slots)
+        ids = np.full((n_rows, width), self.model.pad_id)
+        positions, slots = np.zeros_like(ids), np.full_like(ids, n_slots)
+        seen = np.arange(n_looked_at) < memory.starts[:, None]  # (rows, slots): those of the prompts
+        mask = np.repeat(seen[:, None], width, axis=1)
+        filled = [0] * n_rows
+        for span in spans:
+            row, n_tokens, first = span.row, len(span.ids), filled[span.row]
+            filled[row] = end = first + n_tokens
+            ids[row, first:end], slots[row, first:end] = span.ids, span.slots
+            begin = int(memory.starts[row]) + len(span.ancestors)
+            positions[row, first:end] = np.arange(begin, begin + n_tokens)
+            mask[row, first:end, span.ancestors] = True
+            mask[row, first:end, span.slots[0] : span.slots[-1] + 1] = np.tri(n_tokens, dtype=np.bool_)
+        padding = slots == n_slots
+        mask[padding, 0] = True  # attention to nothing may be NaN, and NaN in the cache would spread
+        wanted = torch.from_numpy(np.flatnonzero(~padding)).to(self.model.device)
+        if self._steps is not None or self.adapters is not None:
+            # a hook on the head would compile anew for every step, and adapters on it go by row
+            return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask).flatten(0, 1)[wanted])
+        with _head_at(self.model.network, wanted):
+            return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask))
+
+    @property
+    def _steps(self) -> Callable[..., Any] | None:
+        """The compiled network, where it can take these rows: adapters by name are hooks, new ones every time."""
+        return self.compiled if self.adapters is None else None
+
+    @torch.inference_mode()
+    def _run(
+        self, rows: Slots, ids: TokenIds, positions: Slots, slots: Slots, mask: NDArray[np.bool_] | None
+    ) -> Tensor:
+        """Logits, none where there is no mask. `rows` (rows,), the others (rows or 1, time)."""
+        network: Any = self.model.network if mask is None or self._steps is None else self._steps
+        target, device = self.memory.target, self.model.device
+        target.rows, target.slots = torch.from_numpy(rows)[:, None].to(device), torch.from_numpy(slots).to(device)
+        target.n_looked_at = 0 if mask is None else mask.shape[-1]
+        options: dict[str, Any] = {} if mask is not None else {"logits_to_keep": torch.arange(0, device=device)}
+        if self.adapters is not None:
+            options["adapter_names"] = [self.adapters[row] for row in rows]
+        with self.model.computing():
+            output = network(
+                input_ids=torch.from_numpy(ids).to(device),
+                position_ids=torch.from_numpy(positions).to(device),
+                attention_mask=None if mask is None else self._mask(torch.from_numpy(mask).to(device)),
+                past_key_values=self.memory.cache,
+                use_cache=True,
+                **options,
+            )
+        logits: Tensor = output.logits
+        return logits
+
+    def _mask(self, mask: Tensor) -> Tensor:
+        """(rows, time, slots) as something to be added, once for all layers: (rows, 1, time, slots)."""
+        dtype = self.model.autocast or self.model.network.dtype
+        values = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return values.masked_fill_(~mask, torch.finfo(dtype).min)[:, None]
+
+
+def compiled(model: LoadedModel) -> Callable[..., Any]:
+    """The network, compiled when it is first called: for shapes that vary, and on a GPU into CUDA graphs."""
+    mode = "reduce-overhead" if model.device.type == "cuda" else None
+    network: Callable[..., Any] = torch.compile(model.network, dynamic=True, mode=mode)
+    return network
+
+
+@contextmanager
+def _head_at(network: Any, wanted: Tensor) -> Iterator[None]:
+    """Within it the head is given the hidden states (tokens, width) of some places of (rows * time) alone."""
+    hook = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: (given[0].flatten(0, 1).index_select(0, wanted),)
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities (tokens, vocab), in fp32 at least. In pieces that stay in a CPU's cache, which is faster."""
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    pieces = torch.split(logits, max(1, PIECE // logits.shape[-1]))
+    return torch.cat([piece.to(dtype).log_softmax(dim=-1) for piece in pieces])

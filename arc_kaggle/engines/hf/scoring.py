@@ -1,0 +1,158 @@
+"""Shared-prefix scoring: NLLs of many candidates behind one prompt that is computed once, common beginnings as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arc_kaggle.engines.base import Nlls
+from arc_kaggle.engines.hf.batching import PassCosts
+from arc_kaggle.engines.hf.forward import Forward, SlotRange
+from arc_kaggle.engines.tree import best_width, fitting_width
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.text.tokens import TokenIds
+
+Offsets = NDArray[np.int64]
+"""Numbers of tokens in a tree, in the order in which they are fed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Twig:
+    """What one candidate adds to the tree: ids (n,) from offset `first` on, behind the tokens of its path (m,)."""
+
+    first: int
+    ids: TokenIds
+    path: Offsets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reads:
+    """Log-probabilities to read off, (reads,) each: after which token, of which id, for which candidate."""
+
+    at: Offsets
+    ids: TokenIds
+    owners: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trie:
+    """Candidates as a tree of tokens: the prompt's last one, and all of each candidate but its last."""
+
+    twigs: tuple[Twig, ...]
+    n_tokens: int
+    reads: Reads
+
+
+def build_tries(last: int, candidates: Sequence[TokenIds], max_tokens: int) -> list[Trie]:
+    """Trees of at most `max_tokens` tokens, or of one candidate. In order, each shares most with the one before."""
+    order = sorted((i for i, ids in enumerate(candidates) if len(ids)), key=lambda i: candidates[i].tolist())
+    tries: list[Trie] = []
+    twigs: list[Twig] = []
+    reads: list[NDArray[np.int64]] = []
+    n_tokens, path, before = 0, np.arange(0), np.arange(0)
+    for i in order:
+        fed = np.concatenate([[last], candidates[i][:-1]])
+        n_shared = shared_length(before, fed)
+        if twigs and n_tokens + len(fed) - n_shared > max_tokens:
+            tries.append(_trie(twigs, n_tokens, reads))
+            twigs, reads, n_tokens, n_shared = [], [], 0, 0
+        twigs.append(Twig(n_tokens, fed[n_shared:], path[:n_shared]))
+        path = np.concatenate([path[:n_shared], np.arange(n_tokens, n_tokens + len(fed) - n_shared)])
+        n_tokens, before = n_tokens + len(fed) - n_shared, fed
+        reads.append(np.stack([path, candidates[i], np.full(len(path), i)]))
+    return [*tries, _trie(twigs, n_tokens, reads)] if twigs else tries
+
+
+def _trie(twigs: Sequence[Twig], n_tokens: int, reads: Sequence[NDArray[np.int64]]) -> Trie:
+    return Trie(tuple(twigs), n_tokens, Reads(*np.concatenate(reads, axis=1)))
+
+
+def shared_length(one: TokenIds, other: TokenIds) -> int:
+    """Of what both begin with."""
+    n = min(len(one), len(other))
+    differ = np.flatnonzero(one[:n] != other[:n])
+    return int(differ[0]) if len(differ) else n
+
+
+@dataclass(slots=True, eq=False)
+class ScoredRow:
+    """One prompt, the trees of its candidates, and the NLLs of these as far as they are known."""
+
+    position: int
+    prompt: TokenIds
+    tries: Sequence[Trie]
+    nlls: Nlls
+
+    @property
+    def n_longest(self) -> int:
+        """Tokens of the prompt and, at most, of its longest candidate."""
+        return len(self.prompt) + max(
+            (len(twig.path) + len(twig.ids) for trie in self.tries for twig in trie.twigs), default=0
+        )
+
+    @property
+    def n_tokens(self) -> int:
+        """Of its largest tree."""
+        return max((trie.n_tokens for trie in self.tries), default=0)
+
+
+@dataclass(slots=True, eq=False)
+class Scoring:
+    """The rows of one batch: tree by tree, and window by window of a tree, they go through the network together."""
+
+    forward: Forward
+    rows: Sequence[ScoredRow]
+    costs: PassCosts
+    max_width: int
+
+    def run(self, deadline: Deadline, bucket: int) -> Iterator[ScoredRow]:
+        """Yield all rows at the end; what the deadline came before is NaN."""
+        self.forward.prefill([row.prompt for row in self.rows], bucket, self.costs.most, deadline)
+        for number in range(max(len(row.tries) for row in self.rows)):
+            self._score([row.tries[number] if number < len(row.tries) else None for row in self.rows], deadline)
+        yield from self.rows
+
+    def _score(self, tries: Sequence[Trie | None], deadline: Deadline) -> None:
+        sizes = np.array([trie.n_tokens if trie else 0 for trie in tries])
+        begin = 0
+        while begin < sizes.max() and not deadline.passed:
+            left = [np.ones(size) for size in np.maximum(sizes - begin, 0)]
+            end = begin + best_width(left, self.costs.step, self.max_width)
+            self._feed(tries, begin, end)
+            begin = end
+        for row, trie in zip(self.rows, tries, strict=True):
+            if trie and begin < trie.n_tokens:
+                row.nlls[trie.reads.owners] = np.nan
+        for number in range(len(tries)):
+            self.forward.memory.release(number, [])
+
+    def _feed(self, tries: Sequence[Trie | None], begin: int, end: int) -> None:
+        """Feed all trees' tokens from one offset to another, and read off what was to follow them."""
+        spans = [span for number, trie in enumerate(tries) if trie for span in self._spans(number, trie, begin, end)]
+        n_tokens = np.bincount([span.row for span in spans], [len(span.ids) for span in spans], len(tries)).astype(int)
+        log_probs = self.forward.feed(spans, fitting_width(n_tokens.max()))  # (tokens, vocab)
+        for row, trie, n_before in zip(self.rows, tries, np.cumsum(n_tokens) - n_tokens, strict=True):
+            if trie:
+                read_off(row.nlls, trie.reads, log_probs, begin, end, int(n_before) - begin)
+
+    def _spans(self, number: int, trie: Trie, begin: int, end: int) -> Iterator[SlotRange]:
+        start = int(self.forward.memory.starts[number])
+        self.forward.memory.reserve(number, max(0, min(end, trie.n_tokens) - begin))
+        for twig in trie.twigs:
+            first, last = max(begin, twig.first), min(end, twig.first + len(twig.ids))
+            if first < last:
+                path = np.concatenate([twig.path, np.arange(twig.first, first)])
+                ids = twig.ids[first - twig.first : last - twig.first]
+                yield SlotRange(number, ids, start + np.arange(first, last), start + path)
+
+
+def read_off(nlls: Nlls, reads: Reads, log_probs: Tensor, begin: int, end: int, shift: int) -> None:
+    """Add what tokens from one offset to another say; what follows the token at offset i is in row i + `shift`."""
+    here = (begin <= reads.at) & (reads.at < end)
+    tokens, ids = (torch.from_numpy(each[here]).to(log_probs.device) for each in (reads.at + shift, reads.ids))
+    np.subtract.at(nlls, reads.owners[here], log_probs[tokens, ids].double().cpu().numpy())

@@ -1,0 +1,60 @@
+"""A 4-bit base: linear layers in nf4 (Dettmers et al. 2023, arXiv:2305.14314), by bitsandbytes, for LoRA and answers.
+
+The head, the routers of experts and the embeddings stay as they are. In transformers 5 so do experts that are one
+stacked tensor instead of linear layers: a mixture-of-experts model shrinks by little.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from arc_kaggle.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+LEFT_ALONE = ("lm_head", "embed_out", "gate", "router")
+"""Ends of the names of linear layers that are not quantised: heads and routers."""
+
+
+def nf4_options(compute: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` takes to load a model in 4 bits onto a device. Raises ModelError without bitsandbytes.
+
+    The scales are quantised, too (double quantisation): 4.1 bits a weight instead of 4.5.
+    """
+    if missing := [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]:
+        raise ModelError(
+            f"option four_bit: found no package {' and '.join(missing)}, expected it to hold the weights in 4 bits; "
+            "pip install 'arc_kaggle[four-bit]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=list(LEFT_ALONE),
+    )
+    return {"quantization_config": quantization, "device_map": {"": device}}
+
+
+def keep_one_layout(network: Any) -> Any:
+    """The network, its 4-bit layers kept from packing themselves anew. Raises ModelError where the head is 4-bit.
+
+    At its first answer on a CPU with AVX512-BF16 bitsandbytes 0.50 packs a layer for inference alone: its scales are
+    rounded to bf16, and no gradient passes it from then on, without a word. Tasks after the first would be tuned wrong.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    if isinstance(network.get_output_embeddings(), Linear4bit):
+        raise ModelError(
+            f"option four_bit: found the head of {type(network).__name__} in 4 bits, expected it left alone; its name "
+            f"ends in none of {', '.join(LEFT_ALONE)}"
+        )
+    for layer in network.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False
+    return network

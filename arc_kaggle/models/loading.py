@@ -1,0 +1,156 @@
+"""The model: any Hugging Face causal LM folder, with the text format it was trained on written beside its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from arc_kaggle.config.solve import CARD_FILE
+from arc_kaggle.config.tune import Precision
+from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.models.card import ModelCard, read_card, write_card
+from arc_kaggle.models.four_bit import keep_one_layout, nf4_options
+from arc_kaggle.text.encoders import GridEncoder, parse_encoder
+from arc_kaggle.text.presets import Preset, find_preset
+from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.tokens import check_format
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A causal LM and its tokenizer, how tasks are put to it, and the ids that end an answer and fill a batch."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    preset: Preset
+    encoder: GridEncoder
+    end_id: int
+    pad_id: int
+    autocast: torch.dtype | None
+    """Compute type of matrix products over fp32 weights; None where weights and products have one type."""
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        return self.preset.format
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.network.device)
+
+    def computing(self) -> torch.autocast:
+        """A context in which the network computes in its precision."""
+        return torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None)
+
+
+def load_model(
+    folder: str | Path,
+    precision: Precision = "auto",
+    device: str = "auto",
+    prompt: str = "auto",
+    encoder: str = "",
+    four_bit: bool = False,
+) -> LoadedModel:
+    """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
+
+    `prompt` and `encoder` are explained at `pick_preset`, `four_bit` in `arc_kaggle.models.four_bit`.
+
+    `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
+    capability 8.0 on, else fp16 (a T4 has no bf16).
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model folder {folder}: found no config.json, expected a Hugging Face causal LM folder")
+    target = pick_device(device)
+    chosen = pick_precision(target, precision)
+    on_cpu = target.type == "cpu"
+    options = nf4_options(DTYPES[chosen], target) if four_bit else {}
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32 if on_cpu else DTYPES[chosen], local_files_only=True, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model folder {folder}: {_one_line(error)}") from error
+    autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
+    network = keep_one_layout(network) if four_bit else network.to(target)
+    return _finish(network, tokenizer, pick_preset(folder, tokenizer, prompt, encoder), autocast)
+
+
+def _finish(network: Any, tokenizer: Any, preset: Preset, autocast: torch.dtype | None) -> LoadedModel:
+    encoder = parse_encoder(preset.encoder)
+    end_id = check_format(tokenizer, encoder, preset.format)
+    pad_id = end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return LoadedModel(network.eval(), tokenizer, preset, encoder, end_id, pad_id, autocast)
+
+
+def pick_device(device: str) -> torch.device:
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(device: torch.device, precision: Precision = "auto") -> str:
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    features: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.11
+    return "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "fp32"
+
+
+def pick_preset(folder: Path, tokenizer: Any, prompt: str = "auto", encoder: str = "") -> Preset:
+    """How tasks are put to a model: a preset by name, or for `auto` what its card says, or plain without a card.
+
+    `encoder` is a spec in place of the preset's own. Raises PromptError, ConfigError or ModelError.
+    """
+    card = read_card(folder) if prompt == "auto" else None
+    if card is None and prompt != "auto":
+        preset = find_preset(prompt, tokenizer)
+    else:
+        preset = card.preset if card else _plain_preset(folder, tokenizer)
+    return replace(preset, encoder=encoder) if encoder else preset
+
+
+def _plain_preset(folder: Path, tokenizer: Any) -> Preset:
+    if tokenizer.eos_token is None:
+        raise PromptError(f"model folder {folder}: found neither {CARD_FILE} nor an eos token to end answers with")
+    return find_preset("plain", tokenizer)
+
+
+def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, Any]) -> None:
+    """Write weights (bf16 safetensors, tied ones once, at most 15 MB a file), tokenizer and card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in stock_weights(model.network).items()}
+    model.network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
+    model.tokenizer.save_pretrained(folder)
+    preset = model.preset
+    write_card(folder, ModelCard(preset.format, recipe, facts, preset.encoder, preset.loss, preset.inputs))
+
+
+def stock_weights(network: Any) -> dict[str, torch.Tensor]:
+    """The state dict of a network, tied weights once, and those that are computed from parts as what they come to."""
+    state = {name: tensor for name, tensor in network.state_dict().items() if ".parametrizations." not in name}
+    embeddings = network.get_input_embeddings()
+    path = next(path for path, module in network.named_modules() if module is embeddings)
+    weights = {f"{path}.weight": embeddings.weight.detach()}
+    for name, tensor in state.items():
+        if all(tensor.data_ptr() != known.data_ptr() for known in weights.values()):
+            weights[name] = tensor
+    return weights
+
+
+def _one_line(error: Exception) -> str:
+    return shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")

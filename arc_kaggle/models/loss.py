@@ -1,0 +1,79 @@
+"""Batches of fixed shapes and the loss on their labels, shared by training, fine-tuning and scoring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from arc_kaggle.models.coordinate_embeddings import Parts, parts_of
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.text.tokens import NOT_TRAINED, Example
+
+TensorBatch = tuple[Tensor, Tensor, Tensor | None]
+"""Ids, labels and, where rows hold several examples, positions; (batch, time) each."""
+
+
+def padded_length(n_tokens: int, bucket: int) -> int:
+    """`n_tokens` rounded up to a multiple of `bucket`: few distinct lengths, few compiled kernels."""
+    return math.ceil(n_tokens / bucket) * bucket
+
+
+def collate(examples: Sequence[Example], pad_id: int, bucket: int) -> tuple[Tensor, Tensor]:
+    """Ids and labels of a batch, padded on the right to one bucketed length; both (batch, time).
+
+    Under a causal mask nothing before it sees the padding, so no attention mask is needed.
+    """
+    length = padded_length(max(len(example.ids) for example in examples), bucket)
+    ids = torch.full((len(examples), length), pad_id)
+    labels = torch.full((len(examples), length), NOT_TRAINED)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = torch.from_numpy(example.ids)
+        labels[row, : len(example.labels)] = torch.from_numpy(example.labels)
+    return ids, labels
+
+
+def completion_loss(model: LoadedModel, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean NLL in nats of the labelled tokens; ids and labels (batch, time)."""
+    total, n_labels = summed_loss(model, ids, labels)
+    return total / n_labels
+
+
+def summed_loss(model: LoadedModel, ids: Tensor, labels: Tensor, positions: Tensor | None = None) -> tuple[Tensor, int]:
+    """(summed NLL in nats, number) of the labelled tokens; ids, labels and positions (batch, time).
+
+    The head runs only where a label is. Where positions begin anew in a row, transformers lets nothing see what is
+    before: no mask is given, and a cache would end that.
+    """
+    targets = F.pad(labels[:, 1:], (0, 1), value=NOT_TRAINED)  # (batch, time): what each token is followed by
+    kept = targets != NOT_TRAINED
+    if parts := parts_of(model.network):
+        return _loss_in_parts(model, parts, ids, positions, kept, targets[kept]), int(kept.sum())
+    with model.computing(), _head_at(model.network, kept):
+        logits = model.network(input_ids=ids, position_ids=positions, use_cache=False).logits  # (labels, vocab)
+    return F.cross_entropy(logits.float(), targets[kept], reduction="sum"), int(kept.sum())
+
+
+def _loss_in_parts(
+    model: LoadedModel, parts: Parts, ids: Tensor, positions: Tensor | None, kept: Tensor, targets: Tensor
+) -> Tensor:
+    """Summed NLL of a model whose embeddings are sums, without the table of all of them; in fp32 behind the layers."""
+    decoder: Any = model.network.get_decoder()
+    with model.computing():
+        output = decoder(inputs_embeds=parts.embed(ids), position_ids=positions, use_cache=False)
+    return parts.summed_loss(output.last_hidden_state[kept].float(), targets)
+
+
+@contextmanager
+def _head_at(network: Any, kept: Tensor) -> Iterator[None]:
+    """Within it the head sees hidden states (labels, width) of some places alone, and so do the scales behind it."""
+    hook = network.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][kept],))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,148 @@
+"""What a loaded model asks of a machine: memory by the formulas of sizes.py, time from a few measured passes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.tune import TuneConfig
+from arc_kaggle.models.block_attention import LONGEST
+from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.memory_formulas import Footprint, Shape, project
+from arc_kaggle.tasks.dataset import Tasks
+from arc_kaggle.text.lengths import answer_tokens, count
+from arc_kaggle.text.prompt import query_prompt
+from arc_kaggle.text.tokens import TokenIds, token_limit, tokenize
+
+PASSES_PER_STEP = 3
+"""Forward passes that a training step takes as long as: the backward pass counts two."""
+
+
+def project_memory(model: LoadedModel, generate: GenerateConfig, tune: TuneConfig) -> Footprint:
+    """The footprint of a loaded model under the longest prompts and examples that the configs allow."""
+    network: Any = model.network
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    kept_up_to = LONGEST if network.device.type == "cpu" else 0  # attention by blocks keeps its weights there
+    return project(shape_of(network), weights, network.dtype.itemsize, generate, tune, kept_up_to)
+
+
+def shape_of(network: Any) -> Shape:
+    """As `read_shape` reads it of a folder, but for 4-bit weights, whose tensors have another shape."""
+    sizes = {path: size for path, module in network.named_modules() if (size := _size(module))}
+    head, embeddings = network.get_output_embeddings(), network.get_input_embeddings()
+    return Shape.of(network.config.get_text_config().to_dict(), sizes, head.weight is embeddings.weight, 0)
+
+
+def _size(module: Any) -> tuple[int, int] | None:
+    if isinstance(module, nn.Embedding):
+        return module.num_embeddings, module.embedding_dim
+    return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else None
+
+
+def available_bytes(device: torch.device, root: Path = Path("/")) -> int:
+    """Memory that a process may still take: a GPU's own, else the least of the machine's and its cgroup's (1 and 2)."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    groups = root / "sys/fs/cgroup"
+    limits = [
+        _left_in(groups / "memory.max", groups / "memory.current"),
+        _left_in(groups / "memory/memory.limit_in_bytes", groups / "memory/memory.usage_in_bytes"),
+        _left_in_machine(root / "proc/meminfo"),
+    ]
+    return min(limit for limit in limits if limit is not None)
+
+
+def _left_in(limit: Path, used: Path) -> int | None:
+    """Bytes left in a cgroup, file cache that it may drop counted as left; None where it has no limit."""
+    try:
+        total, taken = limit.read_text().strip(), int(used.read_text())
+        lines = [line.split() for line in limit.with_name("memory.stat").read_text().splitlines()]
+    except OSError:
+        return None
+    droppable = max((int(n) for name, n in lines if name in ("inactive_file", "total_inactive_file")), default=0)
+    return None if total == "max" else int(total) - taken + droppable
+
+
+def _left_in_machine(meminfo: Path) -> int:
+    if not meminfo.is_file():  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a model does on this machine."""
+
+    prefill_tokens_per_s: float
+    step_seconds: float
+    """One more token for every row of a batch."""
+    n_rows: int
+
+
+@torch.inference_mode()
+def measure_speed(model: LoadedModel, prompt: TokenIds, n_rows: int, n_steps: int = 4) -> Speed:
+    """Prefill one prompt (T,), then decode `n_rows` rows of it. The first of each warms up and does not count."""
+    network: Any = model.network
+    ids = torch.from_numpy(prompt)[None].to(model.device)  # (1, time)
+    prefills, steps = [], []
+    for _ in range(2):
+        seconds, output = _timed(network, input_ids=ids)
+        prefills.append(seconds)
+    cache, token = output.past_key_values, output.logits[:, -1].argmax(dim=-1).repeat(n_rows)  # (n_rows,)
+    cache.batch_repeat_interleave(n_rows)
+    for _ in range(1 + n_steps):
+        steps.append(_timed(network, input_ids=token[:, None], past_key_values=cache)[0])
+    return Speed(len(prompt) / prefills[1], sum(steps[1:]) / n_steps, n_rows)
+
+
+def _timed(network: Any, **inputs: Any) -> tuple[float, Any]:
+    """(seconds until the logits are known, output) of a forward pass."""
+    started = time.monotonic()
+    output = network(**inputs, use_cache=True, logits_to_keep=1)
+    output.logits[0, -1, 0].item()  # waits for a GPU
+    return time.monotonic() - started, output
+
+
+@dataclass(frozen=True, slots=True)
+class MeanTask:
+    """A task as it is on average, in tokens."""
+
+    prompt: float
+    answer: float
+    n_queries: float
+
+
+def measure_tasks(model: LoadedModel, tasks: Tasks, generate: GenerateConfig) -> tuple[MeanTask, TokenIds]:
+    """(the mean task, the prompt of median length), prompts cut off at the longest that is asked."""
+    fmt, encoder, tokenizer = model.prompt_format, model.encoder, model.tokenizer
+    queries = [query for task in tasks for query in task.queries]
+    prompts = [query_prompt(query, encoder, fmt) for query in queries]
+    longest = min(generate.max_prompt_tokens, token_limit(tokenizer))
+    lengths = [min(count(prompt, tokenizer), longest) for prompt in prompts]
+    answers = [
+        answer_tokens(query.input if query.answer is None else query.answer, encoder, fmt, tokenizer)
+        for query in queries
+    ]
+    median = prompts[int(np.argsort(lengths)[len(lengths) // 2])]
+    size = MeanTask(float(np.mean(lengths)), float(np.mean(answers)), len(queries) / len(tasks))
+    return size, tokenize(median, tokenizer).ids[:longest]
+
+
+def project_seconds(size: MeanTask, speed: Speed, generate: GenerateConfig, tune: TuneConfig) -> tuple[float, float]:
+    """Seconds of a task: (fine-tuning, answering), each cut off where its config does."""
+    example = min(size.prompt, tune.max_tokens)
+    n_trained = 0 if tune.weights == "none" else tune.steps * tune.examples_a_step(round(example)) * example
+    tuning = PASSES_PER_STEP * n_trained / speed.prefill_tokens_per_s
+    n_answers = generate.n_views * size.n_queries
+    prefill = n_answers * size.prompt / speed.prefill_tokens_per_s
+    decode = n_answers / speed.n_rows * size.answer * speed.step_seconds
+    return min(tuning, tune.max_seconds), min(prefill + decode, generate.max_seconds)

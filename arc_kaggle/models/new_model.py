@@ -1,0 +1,58 @@
+"""A new small model with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.tasks.grid import N_COLOURS
+from arc_kaggle.text.encoders import COORDINATES
+from arc_kaggle.text.presets import find_preset
+
+if TYPE_CHECKING:
+    pass
+from arc_kaggle.models.loading import LoadedModel, _finish
+from arc_kaggle.text.box_tokenizer import FRAME, SYMBOLS, box_tokenizer
+
+
+def new_model(
+    hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None, encoder: str = "minimal"
+) -> LoadedModel:
+    """A small Llama with random weights, heads of 32, and a tokenizer with one token a cell.
+
+    `encoder` is one of SYMBOLS. Embeddings of cells with coordinates begin as colour part + row part + column part, so
+    that a place is one thing in all colours, and a colour one in all places, before anything is learnt.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if encoder not in SYMBOLS:
+        raise ConfigError(f"new model: found encoder {encoder!r}, expected one of {', '.join(SYMBOLS)}")
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(SYMBOLS[encoder]),
+        hidden_size=hidden_size,
+        intermediate_size=round(hidden_size * 8 / 3 / 64) * 64,
+        num_hidden_layers=n_layers,
+        num_attention_heads=hidden_size // 32,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    network, tokenizer = LlamaForCausalLM(config), box_tokenizer(encoder)
+    if encoder == "coordinates":
+        _begin_as_sums(network.get_input_embeddings().weight)
+    return _finish(network, tokenizer, replace(find_preset("plain", tokenizer), encoder=encoder), autocast)
+
+
+@torch.no_grad()
+def _begin_as_sums(embeddings: torch.Tensor) -> None:
+    """Rows and cells become sums of parts; embeddings (vocab, hidden) in the order of SYMBOLS."""
+    n, hidden = len(COORDINATES), embeddings.shape[1]
+    kinds, colours, rows, columns = (torch.randn(size, hidden) * 0.02 for size in (1, N_COLOURS, n, n))
+    cells = colours[:, None, None] + rows[None, :, None] + columns[None, None, :]  # (colour, row, column, hidden)
+    embeddings[len(FRAME) :] = torch.cat([kinds + rows, cells.flatten(0, 2)])

@@ -1,0 +1,91 @@
+"""Other ways to put a task to a model than its own, and how likely each makes the known answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from arc_kaggle.errors import ArcKaggleError, ConfigError
+from arc_kaggle.models.loading import LoadedModel, pick_preset
+from arc_kaggle.models.loss import collate, completion_loss
+from arc_kaggle.models.memory_formulas import BUCKET
+from arc_kaggle.tasks.task import Query
+from arc_kaggle.text.encoders import GridEncoder, parse_encoder
+from arc_kaggle.text.presets import PRESETS
+from arc_kaggle.text.prompt import PromptFormat, query_prompt, with_answer
+from arc_kaggle.text.tokens import NOT_TRAINED, check_format, tokenize
+
+Asked = tuple[PromptFormat, GridEncoder]
+"""One way to put a task to a model."""
+
+
+@torch.inference_mode()
+def nll_per_cell(model: LoadedModel, query: Query, asked: Asked) -> float:
+    """NLL in nats of a query's known answer, its end included, by the cells of its grid."""
+    fmt, encoder = asked
+    if query.answer is None:
+        raise ConfigError(f"task {query.task.id}: found no test output, expected tasks with known answers")
+    prompt = with_answer(query_prompt(query, encoder, fmt), query.answer, encoder, fmt)
+    ids, labels = collate([tokenize(prompt, model.tokenizer)], model.pad_id, BUCKET)
+    loss = completion_loss(model, ids.to(model.device), labels.to(model.device))
+    return loss.item() * int((labels != NOT_TRAINED).sum()) / query.answer.size
+
+
+def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Asked], tuple[str, ...]]:
+    """Two perturbed prompts and those of all other presets; and the names of those that the tokenizer refuses.
+
+    A preset comes with its own encoder, and where the tokenizer refuses that, with the model's. One that differs in
+    what stands before the first pair alone is too much like the model's own to be compared.
+    """
+    own: Asked = (model.prompt_format, model.encoder)
+    found: dict[str, Asked] = {}
+    refusing: list[str] = []
+    for name, change in (("swapped", swapped), ("unmarked", unmarked)):
+        if _takes(model, asked := (change(own[0]), own[1])):
+            found[name] = asked
+        else:
+            refusing.append(f"nll against {name}")
+    presets: dict[str, Asked] = {}
+    for name in (*PRESETS, "auto"):
+        asked_by_preset = _of_preset(model, folder, name)
+        if asked_by_preset is None:
+            refusing.append(f"nll against {name}")
+        elif not any(_alike(asked_by_preset, known) for known in (own, *presets.values())):
+            presets[name] = asked_by_preset
+    return {name: asked for name, asked in (found | presets).items() if asked != own}, tuple(refusing)
+
+
+def _of_preset(model: LoadedModel, folder: Path, name: str) -> Asked | None:
+    """A preset in its own encoder or in the model's, whichever the tokenizer takes; None where it takes neither."""
+    try:
+        preset = pick_preset(folder, model.tokenizer, name)
+    except ArcKaggleError:
+        return None
+    ways = ((preset.format, encoder) for encoder in (parse_encoder(preset.encoder), model.encoder))
+    return next((asked for asked in ways if _takes(model, asked)), None)
+
+
+def _takes(model: LoadedModel, asked: Asked) -> bool:
+    try:
+        check_format(model.tokenizer, asked[1], asked[0])
+    except ArcKaggleError:
+        return False
+    return True
+
+
+def _alike(a: Asked, b: Asked) -> bool:
+    return (replace(a[0], begin=""), a[1]) == (replace(b[0], begin=""), b[1])
+
+
+def swapped(fmt: PromptFormat) -> PromptFormat:
+    """What stands before an input stands before an output, and the other way round."""
+    asked = fmt.for_query
+    marks = {"input": fmt.output, "output": fmt.input, "query_input": asked.output, "query_output": asked.input}
+    return replace(fmt, **{name: mark.replace("{i}", "") for name, mark in marks.items()})  # type: ignore[arg-type]
+
+
+def unmarked(fmt: PromptFormat) -> PromptFormat:
+    """Nothing stands before an input, a newline before an output, and nothing before all."""
+    return replace(fmt, begin="", input="", output="\n", query_input="", query_output="\n")

@@ -1,0 +1,79 @@
+"""Which workers a run has, and how each is started."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.run.launch.base import Inbox, Worker, environment, n_threads
+from arc_kaggle.run.launch.child import ChildWorker
+from arc_kaggle.run.launch.inprocess import InProcessWorker
+from arc_kaggle.run.launch.ray import RayWorker, connect
+from arc_kaggle.system.hardware import memory_ceiling, visible_gpus
+
+SMALL_BYTES = 2**26
+"""Of weights: a step of a smaller model takes about as long on one core as on two."""
+WORKER_BYTES = 2**30
+"""Memory of the host for a worker of a small model."""
+
+
+def count_workers(config: SolveConfig) -> int:
+    """As many as asked for; else one for each GPU that can be seen.
+
+    Where there is none it is one, or for a small model one for each core. On a cluster one for each of its GPUs, and
+    one a node where there is none.
+    """
+    if config.workers:
+        return config.workers
+    if config.ray_address:
+        has = connect(config.ray_address)
+        return int(has.get("GPU", 0) or has["nodes"])
+    if gpus := visible_gpus(config.device):
+        return max(1, len(gpus) // gpus_each(config))
+    return _count_on_cores(config)
+
+
+def _count_on_cores(config: SolveConfig) -> int:
+    n_bytes = sum(file.stat().st_size for file in config.model.glob("*.safetensors"))
+    is_small = config.engine in ("auto", "hf") and 0 < n_bytes <= SMALL_BYTES
+    if not is_small or config.in_process or config.device not in ("auto", "cpu"):
+        return 1
+    return int(max(1, min(n_threads(), ceiling_of(config) // WORKER_BYTES)))
+
+
+def gpus_each(config: SolveConfig) -> int:
+    """GPUs of a worker: two where vLLM has one of its own."""
+    return 2 if config.engine == "vllm" and config.vllm.placement == "apart" else 1
+
+
+def scratch_of(config: SolveConfig, name: str) -> Path:
+    """The folder of adapters and caches; one that the same run finds again where none is named."""
+    return (config.scratch or Path(tempfile.gettempdir()) / "arc_kaggle") / name
+
+
+def ceiling_of(config: SolveConfig) -> float:
+    """Bytes of host memory that all workers together may hold."""
+    return memory_ceiling() if config.memory_gb is None else config.memory_gb * 1e9
+
+
+def starter(config: SolveConfig, scratch: Path) -> Callable[[int, Inbox], Worker]:
+    """What starts the worker of a number, whose messages go into an inbox."""
+    n_workers, gpus = count_workers(config), visible_gpus(config.device)
+    first = {"config": config_to_json(replace(config, workers=n_workers)), "scratch": str(scratch)}
+    if config.ray_address:
+        has = connect(config.ray_address)
+        cores, share = max(1, int(has["CPU"]) // n_workers), min(1.0, has.get("GPU", 0) / n_workers)
+        ceiling = None if config.memory_gb is None else config.memory_gb * 1e9
+        return lambda number, inbox: RayWorker(number, inbox, first, cores, share, ceiling)
+
+    def start(number: int, inbox: Inbox) -> Worker:
+        if config.in_process:
+            return InProcessWorker(number, inbox, first)
+        log = config.out / f"worker{number or ''}.log"
+        return ChildWorker(number, inbox, first, environment(number, n_workers, gpus, scratch, gpus_each(config)), log)
+
+    return start

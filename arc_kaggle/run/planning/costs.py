@@ -1,0 +1,132 @@
+"""What jobs cost: seconds = a + b x tokens for each stage, from a prior, corrected by every job that is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import sqrt
+
+from arc_kaggle.run.planning.jobs import Stage, TaskSize
+
+SAFETY = 2.0
+"""An upper estimate lies this many standard deviations over the mean."""
+CLIP = 2.0
+"""An error counts for at most this many spreads, so that one slow task changes little."""
+PRIOR_WEIGHT = 0.25
+"""Of the prior in measurements, for the fixed and for the proportional part each."""
+UNMEASURED = 0.2
+"""As long as nothing of a stage is measured this share of its prior must fit: a prior from another machine must not
+keep a run from starting. The cap of the job holds all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """seconds = fixed + seconds_per_ktoken x tokens / 1000, both over 0."""
+
+    fixed_seconds: float
+    seconds_per_ktoken: float
+
+
+@dataclass(frozen=True, slots=True)
+class CostConfig:
+    """What a job costs before anything is measured: an 8B model on one H100, 64 steps of fine-tuning and the greedy
+    answers of the published gain curve (5.5 s a view); split into parts by estimate.
+    """
+
+    quick: Line = field(default_factory=lambda: Line(0.5, 1.9))
+    tune: Line = field(default_factory=lambda: Line(3.0, 16.0))
+    answer: Line = field(default_factory=lambda: Line(1.0, 1.9))
+    score: Line = field(default_factory=lambda: Line(0.5, 0.6))
+    answer_weight: float = 8.0
+    """Tokens of a prompt that cost as much as one token of an answer."""
+
+    def line(self, stage: Stage) -> Line:
+        line: Line = getattr(self, stage)
+        return line
+
+    def tokens(self, stage: Stage, size: TaskSize, n_views: int) -> float:
+        """What a stage costs in tokens of prompts. Fine-tuning sees no views: its steps are part of its line."""
+        if stage == "tune":
+            return size.prompt_tokens + size.answer_tokens
+        return n_views * size.n_queries * (size.prompt_tokens + self.answer_weight * size.answer_tokens)
+
+
+class RunningLine:
+    """A line learnt online. The first measurement scales the prior, for machines differ by orders of magnitude; after
+    that it is Bayesian regression towards this line on relative errors, each of them clipped.
+    """
+
+    def __init__(self, prior: Line) -> None:
+        self.fixed, self.slope = prior.fixed_seconds, prior.seconds_per_ktoken / 1000
+        self.spread = 1.0  # typical error as a share of the estimate
+        self.n = 0
+        self._scale(1.0)
+
+    def mean(self, tokens: float, n_jobs: int = 1) -> float:
+        """Seconds that `n_jobs` jobs of so many tokens in all are expected to take."""
+        return max(n_jobs * self.fixed + self.slope * tokens, 1e-3)
+
+    def upper(self, tokens: float) -> float:
+        """Seconds that a job is hardly ever over; what that means grows sharper with every measurement."""
+        if not self.n:
+            return UNMEASURED * self.mean(tokens)
+        (aa, ab, bb), mean = self._precision, self.mean(tokens)
+        doubt = (bb - 2 * ab * tokens + aa * tokens**2) / ((aa * bb - ab**2) * mean**2)
+        return mean * (1 + SAFETY * self.spread * sqrt(1 + doubt))
+
+    def _scale(self, factor: float) -> None:
+        self.fixed, self.slope = factor * self.fixed, factor * self.slope
+        self._precision = [PRIOR_WEIGHT / self.fixed**2, 0.0, PRIOR_WEIGHT / self.slope**2]  # of (fixed, slope)
+        self._evidence = [PRIOR_WEIGHT / self.fixed, PRIOR_WEIGHT / self.slope]
+
+    def learn(self, tokens: float, seconds: float) -> None:
+        """Take in a measured job."""
+        if not self.n:
+            self._scale(max(seconds, 1e-3) / self.mean(tokens))
+        expected = self.mean(tokens)
+        error = max(-1.0, min(seconds / expected - 1, CLIP * self.spread))
+        one, per_token, found = 1 / expected, tokens / expected, 1 + error
+        aa, ab, bb = self._precision
+        self._precision = [aa + one * one, ab + one * per_token, bb + per_token * per_token]
+        self._evidence = [self._evidence[0] + one * found, self._evidence[1] + per_token * found]
+        if self.n:  # 1.25 mean errors are a standard deviation
+            self.spread += (1.25 * abs(error) - self.spread) / (self.n + 1)
+        self.n += 1
+        self._solve()
+
+    def _solve(self) -> None:
+        (aa, ab, bb), (a, b) = self._precision, self._evidence
+        self.fixed, self.slope = ((bb * a - ab * b) / (aa * bb - ab**2), (aa * b - ab * a) / (aa * bb - ab**2))
+        if self.slope < 0:  # a line that falls: nothing but the fixed part, and the other way round
+            self.fixed, self.slope = a / aa, 0.0
+        elif self.fixed < 0:
+            self.fixed, self.slope = 0.0, b / bb
+
+
+class Costs:
+    """Estimates of all stages, and how much slower than its size says each task has been."""
+
+    def __init__(self, config: CostConfig) -> None:
+        self.config = config
+        self.lines: dict[Stage, RunningLine] = {
+            stage: RunningLine(config.line(stage)) for stage in ("quick", "tune", "answer", "score")
+        }
+        self._slowness: dict[str, float] = {}
+
+    def mean(self, stage: Stage, size: TaskSize, n_views: int = 1) -> float:
+        return self.lines[stage].mean(self.config.tokens(stage, size, n_views)) * self.slowness(size)
+
+    def upper(self, stage: Stage, size: TaskSize, n_views: int = 1) -> float:
+        return self.lines[stage].upper(self.config.tokens(stage, size, n_views)) * self.slowness(size)
+
+    def slowness(self, size: TaskSize) -> float:
+        """What its jobs have taken against what was expected of its size."""
+        return self._slowness.get(size.task_id, 1.0)
+
+    def learn(self, stage: Stage, size: TaskSize, n_views: int, seconds: float) -> None:
+        """Take in a measured job: half of its error, in logarithms and at most a factor of 2, stays with its task."""
+        tokens = self.config.tokens(stage, size, n_views)
+        line, slowness = self.lines[stage], self.slowness(size)
+        ratio = max(seconds, 1e-3) / (line.mean(tokens) * slowness)
+        line.learn(tokens, seconds)
+        if line.n > 3:  # before that the error is the line's
+            self._slowness[size.task_id] = slowness * max(0.5, min(sqrt(ratio), 2.0))

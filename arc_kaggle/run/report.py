@@ -1,0 +1,111 @@
+"""The result of a run: a report of every task, and scores where solutions are known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.answering.metrics import (
+    PredictionsByTask,
+    kaggle_score,
+    prediction_scores,
+    unanswered_reasons,
+    voting_accuracy,
+)
+from arc_kaggle.answering.submission import Attempts
+from arc_kaggle.run.journal import Journal
+from arc_kaggle.run.records import StageRun, TaskReport, task_report, task_run
+from arc_kaggle.tasks.task import Task
+
+
+def scores_json(
+    attempts: Mapping[str, Sequence[Attempts]], predictions: PredictionsByTask, tasks: Sequence[Task]
+) -> dict[str, Any]:
+    """Every score of the tasks whose answers are known; empty where none are."""
+    known = [task for task in tasks if task.has_solution]
+    if not known:
+        return {}
+    scores = {"kaggle": kaggle_score(attempts, known), **prediction_scores(predictions, known)}
+    reasons = dict(unanswered_reasons({task.id: predictions.get(task.id, ()) for task in known}))
+    plain = {name: asdict(score) for name, score in scores.items()}
+    return {**plain, "voting_accuracy": voting_accuracy(scores), "unanswered_by_reason": reasons, "n_tasks": len(known)}
+
+
+def table(reports: Sequence[TaskReport]) -> str:
+    """A line a task: seconds in training and in inference, tries, verdict."""
+    lines = [f"{'task':<12}{'train s':>9}{'infer s':>9}{'tries':>7}  result"]
+    for report in reports:
+        tune_s, infer_s = (report.run.tune.seconds, report.run.infer_seconds) if report.run else (0.0, 0.0)
+        note = "" if report.run is None or report.run.tune.outcome == "tuned" else f" [{report.run.tune.outcome}]"
+        lines.append(f"{report.task_id:<12}{tune_s:>9.1f}{infer_s:>9.1f}{report.tries:>7}  {report.verdict}{note}")
+    return "\n".join(lines)
+
+
+def score_lines(scores: Mapping[str, Any]) -> str:
+    """Scores in per cent with their 95% intervals, a line each."""
+    if not scores:
+        return "no solutions known: nothing to score"
+    means = {name: value for name, value in scores.items() if isinstance(value, dict) and "mean" in value}
+    lines = [
+        f"{n:<16}{100 * v['mean']:>6.1f}%  (95% {100 * v['low']:.1f}..{100 * v['high']:.1f})" for n, v in means.items()
+    ]
+    if "voting_accuracy" not in scores:  # a submission alone, without its predictions
+        return "\n".join(lines)
+    voting = scores["voting_accuracy"]
+    lines.append(
+        f"{'voting_accuracy':<16}"
+        + ("     -   (no right prediction to keep)" if voting is None else f"{100 * voting:>6.1f}%")
+    )
+    reasons = ", ".join(f"{reason} {n}" for reason, n in scores["unanswered_by_reason"].items()) or "none"
+    return "\n".join([*lines, f"unanswered by reason: {reasons}"])
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResult:
+    """The finished run: reports in the order of the tasks, scores where solutions are known, seconds in all."""
+
+    reports: tuple[TaskReport, ...]
+    scores: dict[str, Any]
+    seconds: float
+    trouble: str = ""
+    """What could not be written, and why; empty where all was."""
+    engine: str = ""
+    """Which engine answered, and why that one."""
+
+    @property
+    def text(self) -> str:
+        parts = (f"{table(self.reports)}\n", score_lines(self.scores), self.engine, self.trouble)
+        return "\n".join(part for part in parts if part)
+
+
+def result_of(
+    tasks: Sequence[Task],
+    journal: Journal,
+    attempts: Mapping[str, Sequence[Attempts]],
+    unfinished: Mapping[str, str],
+    ended: Mapping[str, str],
+    seconds: float,
+) -> SolveResult:
+    """What a run came to. `unfinished` has the stages that its end cut short, `ended` why nothing more was started."""
+    predictions = {task.id: journal.predictions_of(task.id) for task in tasks}
+    by_task: dict[str, list[StageRun]] = {task.id: [] for task in tasks}
+    for stage in journal.stages:
+        by_task[stage.job.task_id].append(stage)
+    reports = []
+    for task in tasks:
+        stages, cut = by_task[task.id], unfinished.get(task.id)
+        failure = f"cut short in {cut}" if cut else stages[-1].lost if stages else ""
+        run = task_run(task.id, stages, _reasons(predictions[task.id]))
+        begun = Counter((stage.job.stage, stage.job.views) for stage in stages)
+        tries = max(begun.values(), default=1 if cut else 0)
+        reports.append(
+            task_report(task, attempts[task.id], predictions, run, tries, failure, stages, ended.get(task.id, ""))
+        )
+    return SolveResult(tuple(reports), scores_json(attempts, predictions, tasks), seconds, journal.trouble)
+
+
+def _reasons(predictions: Sequence[Prediction]) -> Counter[str]:
+    return Counter(prediction.reason or "answered" for prediction in predictions)

@@ -1,0 +1,36 @@
+"""`solve`: one run from tasks to submission.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.engines.choice import settle
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.run.report import SolveResult
+from arc_kaggle.run.supervisor import Supervisor
+from arc_kaggle.system.deadline import STARTED, Deadline, seconds_since_kernel_start
+from arc_kaggle.tasks.dataset import load_tasks
+
+
+def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> SolveResult:
+    """Solve tasks as configured; submission.json in `config.out` is valid from the first second on.
+
+    What an earlier run of the same config left there is gone on with. `clock` gives the seconds that the deadline is
+    read by. Raises ArcKaggleError subclasses for bad input.
+    """
+    spent = seconds_since_kernel_start()
+    if spent >= 60 * config.time_limit_minutes:
+        raise ConfigError(
+            f"option time_limit_minutes: found {config.time_limit_minutes:g}, over before this call: the notebook's "
+            f"kernel started {spent / 60:.0f} minutes ago; raise the limit, or set {STARTED} to another Unix time"
+        )
+    deadline = Deadline(clock() + 60 * config.time_limit_minutes - spent, clock)
+    choice = settle(config)
+    supervisor = Supervisor(choice.config, load_tasks(config.tasks, config.select), deadline, str(choice))
+    try:
+        supervisor.run()
+    finally:
+        result = supervisor.finish()
+    return result

@@ -1,0 +1,187 @@
+"""The supervisor: owns submission.json and the deadline, never imports torch, and survives its workers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from arc_kaggle.answering.candidates import CandidateScore, Prediction
+from arc_kaggle.answering.submission import SubmissionFile, vote_task
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.run.folder import digest_of_run
+from arc_kaggle.run.journal import Journal
+from arc_kaggle.run.launch.start import ceiling_of, count_workers, scratch_of, starter
+from arc_kaggle.run.plan import PLAN_FILE, agreement, is_last, make_plan, record_of
+from arc_kaggle.run.planning.jobs import Job, Outcome
+from arc_kaggle.run.planning.planner import Planner
+from arc_kaggle.run.pool import Pool, Slot
+from arc_kaggle.run.progress import Watch
+from arc_kaggle.run.records import StageRun
+from arc_kaggle.run.report import SolveResult, result_of
+from arc_kaggle.run.worker.stages import is_tuned
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.task import Task, task_to_json
+from arc_kaggle.tuning.outcome import TuneReport
+
+CLOSING_SECONDS = 5.0
+"""Seconds before the deadline at which workers are told to end; at half of it they are killed."""
+
+
+class Supervisor:
+    """Hands the jobs of a plan to workers, keeps what they find, and answers for whatever becomes of them."""
+
+    def __init__(self, config: SolveConfig, tasks: Sequence[Task], deadline: Deadline, engine: str = "") -> None:
+        self.config, self.tasks, self.deadline, self.engine = config, tasks, deadline, engine
+        self.by_id = {task.id: task for task in tasks}
+        self.journal = Journal(config, tasks)
+        self.next: Job | None = None
+        """A job that waits for a worker to get ready."""
+        self.through = False
+        try:
+            self.submission = SubmissionFile(config.out / "submission.json", tasks)
+            self._begin()
+        except BaseException:
+            self.journal.close()
+            raise
+
+    def _begin(self) -> None:
+        """Take up what an earlier run left, and make ready what hands out the rest."""
+        config, at_s, clock = self.config, self.deadline.at_s, self.deadline.clock
+        stages, n_workers = self.journal.stages, count_workers(config)
+        self.watch = Watch(config.out, len(self.tasks), clock, max((s.at_seconds for s in stages), default=0.0))
+        self.plan = make_plan(config, self.tasks, n_workers, Deadline(at_s - CLOSING_SECONDS, clock))
+        self.plan.recall(record_of(stages))
+        self.scratch = scratch_of(config, digest_of_run(config))
+        until, start = Deadline(at_s - CLOSING_SECONDS / 2, clock), starter(config, self.scratch)
+        self.pool = Pool(n_workers, start, until, ceiling_of(config), config.max_tries)
+        self.tuned = {stage.job.task_id: stage.tune for stage in stages if stage.tune}
+        self.forget: dict[int, list[str]] = {slot.number: [] for slot in self.pool.slots}
+        self.watch.began(self.journal, n_workers)
+        self._vote([task for task in self.tasks if self.journal.predictions[task.id]])
+
+    def run(self) -> None:
+        """Until nothing is left that fits the time. Raises WorkerError where no worker can be started."""
+        while self._hand_out():
+            for slot, message in self.pool.poll():
+                self._take_in(slot, message)
+            self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
+
+    def _hand_out(self) -> bool:
+        """A job for every worker that has none; whether there is anything to wait for."""
+        if self.deadline.seconds_left <= CLOSING_SECONDS:
+            return bool(self.pool.busy) and not self.pool.deadline.passed
+        for slot in self.pool.idle:
+            job, self.next = self.next or self.plan.next_job(slot.number), None
+            if job:
+                self._send(slot, job)
+        if vacant := self.pool.vacant:
+            self.next = self.next or self.plan.next_job(vacant.number)
+            if self.next:
+                self.watch.event("start", worker=vacant.number)
+                self.pool.fill(vacant)
+        self.through = not (self.pool.busy or self.next)
+        return not self.through
+
+    def _send(self, slot: Slot, job: Job) -> None:
+        """Solutions stay here."""
+        predictions = self._known(job)
+        report = self.tuned.get(job.task_id)
+        order = {
+            "job": job.to_json(),
+            "task": task_to_json(self.by_id[job.task_id].without_solution()),
+            "tuned": report is not None and is_tuned(report),
+            "predictions": [prediction.to_json() for prediction in predictions],
+            "forget": self.forget[slot.number],
+            "seconds_left": self.deadline.seconds_left - CLOSING_SECONDS,
+        }
+        self.forget[slot.number] = []
+        self.watch.event("stage", worker=slot.number, **job.to_json())
+        self.pool.send(slot, job, order, job.max_seconds + self.config.grace_seconds)
+
+    def _known(self, job: Job) -> list[Prediction]:
+        """What a worker is told of its task: all candidates to score them, those of earlier views as drafts."""
+        known = self.journal.predictions_of(job.task_id)
+        if job.stage == "answer" and self.config.generate.n_pilots:
+            return [prediction for prediction in known if prediction.view < job.views[0]]
+        return known if job.stage == "score" else []
+
+    def _take_in(self, slot: Slot, message: dict[str, Any]) -> None:
+        """What a worker says. Evidence is kept as it comes; what a lost job found is evidence, too."""
+        event = message["event"]
+        if event == "prediction":
+            self.journal.keep_prediction(Prediction.from_json(message["value"], "a worker"))
+        elif event == "score":
+            self.journal.keep_score(CandidateScore.from_json(message["value"], "a worker"))
+        elif event == "ready":
+            self.watch.event("ready", worker=slot.number, seconds=message["seconds"])
+        else:
+            self._end(slot, message)
+
+    def _end(self, slot: Slot, message: dict[str, Any]) -> None:
+        """A stage is through, or lost; or a worker that had nothing to do is gone."""
+        lost, job = message.get("reason", ""), message["job"]
+        if message["event"] == "lost":
+            self.watch.event("worker_lost", worker=slot.number, reason=lost)
+        if job is None:
+            self.plan.gone(slot.number)
+            return
+        run = self._stage_run(slot, job, lost, message)
+        self.journal.end_stage(run)
+        self.watch.stage(run)
+        if lost:
+            self.plan.lost(slot.number, job, run.outcome.seconds, lost)
+        else:
+            self.plan.done(slot.number, job, run.outcome)
+        if run.tune:
+            self.tuned[job.task_id] = run.tune
+        if not lost and is_last(job, self.config):
+            for task_ids in self.forget.values():
+                task_ids.append(job.task_id)
+        self._vote([self.by_id[job.task_id]])
+
+    def _stage_run(self, slot: Slot, job: Job, lost: str, message: dict[str, Any]) -> StageRun:
+        views = job.stage in ("quick", "answer") and not lost
+        shares = agreement(self.by_id[job.task_id], self.journal.predictions_of(job.task_id)) if views else ()
+        return StageRun(
+            job,
+            slot.number,
+            self.watch.seconds,
+            Outcome(message["seconds"], *shares),
+            lost,
+            TuneReport(**message["tune"]) if "tune" in message else None,
+            message.get("dropped_pairs", 0),
+            message.get("peak_memory_mib", 0.0),
+            message.get("note", ""),
+            self.journal.n_lines(job.task_id, job.stage),
+        )
+
+    def _vote(self, tasks: Iterable[Task]) -> None:
+        """Turn what is known of tasks into their attempts; one write for all of them."""
+        for task in tasks:
+            evidence = self.journal.predictions_of(task.id), self.journal.scores_of(task.id)
+            self.submission.attempts[task.id] = vote_task(task, *evidence, self.config.select_by)
+        try:
+            self.submission.write()
+        except OSError as error:  # what is there stays there, valid
+            self.journal.complain(error)
+
+    def finish(self) -> SolveResult:
+        """Vote on all that is there, write report.json and give the result; callable at any moment."""
+        self.watch.close()
+        unfinished = {slot.job.task_id: slot.job.stage for slot in self.pool.busy if slot.job}
+        for slot, message in self.pool.close():
+            self._take_in(slot, message)
+        self._vote(self.tasks)
+        ended = {each.task_id: each.ended for each in self.plan.summary()} if isinstance(self.plan, Planner) else {}
+        result = result_of(self.tasks, self.journal, self.submission.attempts, unfinished, ended, self.watch.seconds)
+        result = replace(result, engine=self.engine)
+        self.journal.finish(
+            self.submission.write, {"report.json": asdict(result), PLAN_FILE: record_of(self.journal.stages)}
+        )
+        self.watch.event("end", seconds=result.seconds, trouble=self.journal.trouble)
+        self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
+        if self.through:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        return result

@@ -1,0 +1,4 @@
+"""A second program for every family, written another way, that checks its pairs.
+
+It imports only `tasks`.
+"""

@@ -1,0 +1,59 @@
+"""Is a training rule part of an evaluation set? By id, or by any pair up to symmetry and colours."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
+from arc_kaggle.tasks.grid import N_COLOURS, Grid
+from arc_kaggle.tasks.task import Pair, Task
+
+Fingerprint = tuple[object, ...]
+
+
+class LeakFinder:
+    """Knows the ids and the pairs of some evaluation tasks."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        pairs = [(task, pair) for task in tasks for pair in (*task.train, *task.test)]
+        self.ids = {task.id for task, _ in pairs}
+        self._fingerprints = {_fingerprint(pair) for _, pair in pairs}
+        self._canonical = {canonical_pair(pair): task.id for task, pair in pairs}
+
+    def find(self, pair: Pair) -> str | None:
+        """The id of the evaluation task that holds this pair up to symmetry and colours, or None."""
+        if _fingerprint(pair) not in self._fingerprints:
+            return None
+        return self._canonical.get(canonical_pair(pair))
+
+
+def canonical_pair(pair: Pair) -> bytes:
+    """A digest that is equal exactly for pairs that differ by a symmetry of the square and a colour permutation."""
+    forms = (_relabelled(pair, Augmentation(symmetry)) for symmetry in range(N_SYMMETRIES))
+    return hashlib.sha256(min(forms)).digest()
+
+
+def _relabelled(pair: Pair, augmentation: Augmentation) -> bytes:
+    """Both grids turned, colours renamed in the order in which they first appear, and the shapes."""
+    grids = [augmentation.apply(grid) for grid in _sides(pair)]
+    cells = np.concatenate([grid.ravel() for grid in grids])
+    colours, first = np.unique(cells, return_index=True)
+    names = np.zeros(N_COLOURS, dtype=np.int8)
+    names[colours[np.argsort(first)]] = np.arange(len(colours))
+    renamed: bytes = names[cells].tobytes()
+    return repr([grid.shape for grid in grids]).encode() + renamed
+
+
+def _fingerprint(pair: Pair) -> Fingerprint:
+    """Cheap and equal for equal canonical pairs, so that most pairs need no canonical form."""
+    return tuple(
+        (tuple(sorted(grid.shape)), tuple(sorted(Counter(grid.ravel().tolist()).values()))) for grid in _sides(pair)
+    )
+
+
+def _sides(pair: Pair) -> list[Grid]:
+    return [pair.input] if pair.output is None else [pair.input, pair.output]

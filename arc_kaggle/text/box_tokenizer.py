@@ -1,0 +1,45 @@
+"""The tokenizer of a new small model: one token for every cell."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from arc_kaggle.text.encoders import COORDINATES, DIGITS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+FRAME = ("<pad>", "<bos>", "<eos>", "I", "O")
+ROWS = len(COORDINATES)
+LONGEST_PROMPT = 2048
+"""Tokens of a prompt to a new model; an answer of 931 still has its place behind it."""
+SYMBOLS = {
+    "minimal": (*FRAME, "\n", *DIGITS),
+    "coordinates": (
+        *FRAME,
+        *("\n" * (y != COORDINATES[0]) + y for y in COORDINATES),
+        *map("".join, product(DIGITS, COORDINATES, COORDINATES)),
+    ),
+}
+"""The tokens of a new model, by encoder: a cell is one token, and so is with coordinates a row's name."""
+
+
+def box_tokenizer(encoder: str = "minimal") -> PreTrainedTokenizerBase:
+    """A tokenizer of SYMBOLS, each of them one token; any other text is refused."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(SYMBOLS[encoder])}))
+    pieces = rf"[0-9][{COORDINATES}]{{2}}|\n?[{COORDINATES}]|[\s\S]" if encoder == "coordinates" else r"[\s\S]"
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        model_max_length=LONGEST_PROMPT,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,236 @@
+"""Prompt formats by name: those of public checkpoints, and one for the chat template of any other model.
+
+Texts are exactly those that the checkpoints were trained on. None but `plain` has been run on its weights yet.
+
+arc24               ironbar's arc24, prompting.py, output-from-examples-v1 and input-from-inputs-v0, on ChatML (Qwen2.5)
+arc24-no-system     the same without the system turn
+architects          da-fr's arc-prize-2024: 48 letters, then I grid, +/-=O grid, without a chat
+nvarc               NVARC 2025's QwenFormatter: ChatML with no newline between turns; its checkpoint's 16 tokens hold
+                    each role with the newline behind it as one token
+
+Verdicts are no part of what those checkpoints were trained on: `TuneConfig.verify_share` has to train them. arc24 and
+chats ask in words, `plain` by an O where an I would come, `architects` by Q, Y and N of its 48 letters. `nvarc` has no
+token to spare for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from arc_kaggle.config.tune import Loss
+from arc_kaggle.errors import PromptError
+from arc_kaggle.text.prompt import PromptFormat
+
+Messages = list[dict[str, str]]
+
+SYSTEM, USER, ANSWER, ASK, VERDICT = (
+    f"{role}-TEXT-{digits}"
+    for role, digits in (("SYSTEM", "0c51"), ("USER", "7f3a"), ("ANSWER", "e92b"), ("ASK", "41d0"), ("VERDICT", "b86c"))
+)
+"""Sentinels: they stand where the texts of a chat go, and in no chat template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A prompt format, the encoder and the loss it was trained with, and a format for input from inputs.
+
+    Texts may hold `{bos}` and `{eos}`, the begin and end tokens of whatever tokenizer they are used with.
+    """
+
+    format: PromptFormat
+    encoder: str = "minimal"
+    loss: Loss = "outputs_but_first"
+    inputs: PromptFormat | None = None
+
+    def for_tokens(self, bos: str | None, eos: str | None) -> Preset:
+        """The preset with a tokenizer's own begin and end tokens. Raises PromptError where it needs an end token."""
+        if eos is None and "{eos}" in repr(self):
+            raise PromptError("preset: found no eos token in the tokenizer, expected one to end answers with")
+        tokens = {"{bos}": bos or "", "{eos}": eos or ""}
+        inputs = None if self.inputs is None else _filled(self.inputs, tokens)
+        return replace(self, format=_filled(self.format, tokens), inputs=inputs)
+
+
+def _filled(fmt: PromptFormat, tokens: dict[str, str]) -> PromptFormat:
+    changes: dict[str, Any] = {}
+    for name in (field.name for field in fields(fmt)):
+        if isinstance(text := getattr(fmt, name), str):
+            for mark, token in tokens.items():
+                text = text.replace(mark, token)
+            changes[name] = text
+    return replace(fmt, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTexts:
+    """What a chat says around the grids: one user turn with the examples and the question, one turn that answers."""
+
+    begin: str
+    input: str
+    output: str
+    end: str
+    query_input: str
+    answer: str
+    """How the turn that answers begins."""
+    verify: str = ""
+    """A second turn, which asks whether the answer is right; none where empty."""
+
+
+class ChatTokenizer(Protocol):
+    """What is used of a Hugging Face tokenizer that has a chat template."""
+
+    all_special_tokens: Sequence[str]
+
+    def apply_chat_template(self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
+
+
+def chat_format(tokenizer: ChatTokenizer, texts: ChatTexts, system: str | None) -> PromptFormat:
+    """The prompt format of a tokenizer's own chat template. Raises PromptError where the template does not fit.
+
+    The template is rendered once with sentinels and cut at them; without a system text it may add its own. It may
+    write today's date too, as Llama 3's does: keep the format (in the model card) instead of making it anew.
+    """
+
+    def render(messages: Messages) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+
+    return cut_chat(render, tokenizer.all_special_tokens, texts, system)
+
+
+def cut_chat(
+    render: Callable[[Messages], str], special_tokens: Sequence[str], texts: ChatTexts, system: str | None
+) -> PromptFormat:
+    """The prompt format of a chat that `render` writes; an answer ends with the first special token behind it."""
+    messages = [("system", SYSTEM)] * (system is not None) + [("user", USER), ("assistant", ANSWER)]
+    try:
+        text = render([{"role": role, "content": content} for role, content in messages])
+    except Exception as error:  # templates raise what they like, for a role that they do not know too
+        raise PromptError(f"chat template: {error}, expected it to take {[role for role, _ in messages]}") from error
+    for role, sentinel in messages:
+        if text.count(sentinel) != 1:
+            raise PromptError(
+                f"chat template: found the text of the {role} turn {text.count(sentinel)} times in {text[-300:]!r}, "
+                "expected it once; without it there is no response template: choose a preset, or write a format"
+            )
+    before, rest = text.split(USER)
+    between, end = rest.split(ANSWER)
+    begin = before.replace(SYSTEM, system or "") + texts.begin
+    stop = min((token for token in special_tokens if token and token in end), key=end.index, default="")
+    if not stop:
+        raise PromptError(
+            f"chat template: found no special token in {end!r} behind the turn that answers, expected one that "
+            "ends answers; choose a preset, or write a format"
+        )
+    fmt = PromptFormat(
+        begin, texts.input, texts.output, texts.end, texts.query_input, between + texts.answer, end, stop, prefill=True
+    )
+    verify = _second_turn(render, fmt, messages, texts.verify)
+    return fmt if verify is None else replace(fmt, verify=verify, right=YES, wrong=NO)
+
+
+def _second_turn(
+    render: Callable[[Messages], str], fmt: PromptFormat, messages: Sequence[tuple[str, str]], question: str
+) -> str | None:
+    """The text between an answer's stop token and the turn behind it; None where the template has no such turn."""
+    longer = [*messages, ("user", ASK), ("assistant", VERDICT)]
+    try:
+        text = render([{"role": role, "content": content} for role, content in longer])
+    except Exception:  # templates raise what they like; a model with such a one is asked for no verdict
+        return None
+    between = text.partition(ANSWER)[2].partition(VERDICT)[0]
+    if not question or not between.startswith(fmt.answer_end) or between.count(ASK) != 1 or VERDICT not in text:
+        return None
+    return between.removeprefix(fmt.answer_end).replace(ASK, question)
+
+
+OUTPUT_FROM_EXAMPLES = ChatTexts(
+    begin="Let's see if you can solve this simple Abstraction and Reasoning Challenge (ARC) task.\n"
+    "Below there are some input-output grid examples that define the task.\n"
+    "Your job is to understand the transformation between the input and the output and apply it to the test input "
+    "grid.\n"
+    "The transformations are always based on the following priors: objectness, goal-directed, numbers & counting, "
+    "and basic geometry & topology.\n",
+    input="\n## Example {i}\n\n### Input\n\n",
+    output="\n\n### Output\n\n",
+    end="\n",
+    query_input="\n## Test case\n\n### Input\n\n",
+    answer="### Output\n\n",
+    verify="Is this output the right one for the test case? Answer with yes or no.\n",
+)
+YES, NO = "yes", "no"
+"""Verdicts in a chat."""
+
+INPUT_FROM_INPUTS = ChatTexts(
+    begin="Your task is to create a new grid that follows the same distribution as the input grids from the "
+    "Abstraction and Reasoning Challenge (ARC).\n"
+    "Below there are some grid examples, please create a new and different grid that follows the same distribution.\n",
+    input="\n## Grid example {i}\n\n",
+    output="",
+    end="\n",
+    query_input="",
+    answer="## New grid\n\n",
+)
+
+ARC24_SYSTEM = "You are a helpful assistant."
+ARC24_ENCODER = "shape+rows+minimal"
+
+
+def _chatml(messages: Messages) -> str:
+    return "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
+
+
+def _arc24(system: str | None) -> Preset:
+    output, inputs = (
+        cut_chat(_chatml, ["<|im_end|>"], texts, system) for texts in (OUTPUT_FROM_EXAMPLES, INPUT_FROM_INPUTS)
+    )
+    return Preset(output, ARC24_ENCODER, "last_output", inputs)
+
+
+PRESETS = {
+    "plain": Preset(
+        PromptFormat("{bos}", "I", "O", "{eos}", verify="O", right="O", wrong="I"),
+        inputs=PromptFormat("{bos}", "I", "", "{eos}"),
+    ),
+    "arc24": _arc24(ARC24_SYSTEM),
+    "arc24-no-system": _arc24(None),
+    "architects": Preset(
+        PromptFormat(
+            begin="{bos}ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz",
+            input="I",
+            output="\n+/-=O",
+            end="\n{eos}",
+            stop="{eos}",
+            verify="Q",
+            right="Y",
+            wrong="N",
+        )
+    ),
+    "nvarc": Preset(
+        PromptFormat("", "<|im_start|>user\n", "<|im_end|><|im_start|>assistant\n", "<|im_end|>"), loss="outputs"
+    ),
+}
+
+
+def find_preset(name: str, tokenizer: Any) -> Preset:
+    """A preset by name for a tokenizer; `chat` is arc24's texts in the tokenizer's own chat template.
+
+    Raises PromptError for an unknown name, or where the tokenizer lacks what the preset needs.
+    """
+    if name == "chat":
+        output, inputs = (
+            chat_format(tokenizer, texts, ARC24_SYSTEM) for texts in (OUTPUT_FROM_EXAMPLES, INPUT_FROM_INPUTS)
+        )
+        return replace(PRESETS["arc24"], format=output, inputs=inputs)
+    return preset_of(name).for_tokens(tokenizer.bos_token, tokenizer.eos_token)
+
+
+def preset_of(name: str) -> Preset:
+    """A preset by name, its `{bos}` and `{eos}` still to be filled by `for_tokens`. Raises PromptError."""
+    if name not in PRESETS:
+        nearest = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
+        known = ", ".join([*PRESETS, "chat"])
+        raise PromptError(f"prompt preset: found {name!r}, the nearest is {nearest!r}; there are {known}")
+    return PRESETS[name]

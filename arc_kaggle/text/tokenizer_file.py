@@ -1,0 +1,53 @@
+"""A tokenizer.json as it lies in a model folder, read without transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.tasks.dataset import read_json
+
+
+class FileTokenizer:
+    """A tokenizer.json, and the begin and end tokens that the tokenizer_config.json beside it names."""
+
+    def __init__(self, path: Path) -> None:
+        self.tokenizer = open_tokenizer(path)
+        beside = tokenizer_file(path).with_name("tokenizer_config.json")
+        config = read_json(beside) if beside.is_file() else {}
+        self.bos_token, self.eos_token = (_token_text(config.get(name)) for name in ("bos_token", "eos_token"))
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
+        return text
+
+
+def _token_text(value: Any) -> str | None:
+    text = value["content"] if isinstance(value, dict) else value
+    return None if text is None else str(text)
+
+
+def tokenizer_file(path: Path) -> Path:
+    """The tokenizer.json of a folder, or the file itself."""
+    return path / "tokenizer.json" if path.is_dir() else path
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a folder or a tokenizer.json, without transformers; it never cuts. Raises ConfigError."""
+    file = tokenizer_file(path)
+    if not file.is_file():
+        raise ConfigError(f"tokenizer {file}: found no such file, expected a tokenizer.json or a folder that holds one")
+    try:
+        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises plain Exception
+        raise ConfigError(f"tokenizer {file}: found {error}, expected the tokenizer.json of a model") from error
+    tokenizer.no_truncation()
+    return tokenizer

@@ -1,1 +1,0 @@
-"""Workers as the supervisor sees them: child processes, actors on other machines, or, for tests, this process."""

@@ -1,0 +1,164 @@
+"""Judging what is on disk: submissions and predictions, against solutions from wherever they come."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import N_VIEWS, fake_config, read_report, score_by_hand, task_values
+from strategies import WriteJson, prediction
+
+from arc_kaggle.answering.candidates import CandidateScore, Prediction
+from arc_kaggle.cli import main
+from arc_kaggle.commands.score import ScoreConfig, score
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.errors import SubmissionError, TaskError
+from arc_kaggle.run.solve import solve
+from arc_kaggle.system.files import append_lines
+from arc_kaggle.tasks.grid import as_grid
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SolveConfig:
+    """A finished run over 9 tasks with 11 test inputs, of which 7 are solved."""
+    config = fake_config(tmp_path, 9, in_process=True)
+    solve(config)
+    return config
+
+
+def add(out: Path, found: Prediction) -> None:
+    append_lines(out / "predictions" / f"{found.task_id}.jsonl", [found.to_json()])
+
+
+def test_the_command_the_report_and_an_independent_computation_agree(
+    run: SolveConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand = score_by_hand(run.out / "submission.json", Path(run.tasks))
+    assert by_hand == pytest.approx(7 / 11)
+    assert read_report(run.out)["scores"]["kaggle"]["mean"] == pytest.approx(by_hand)
+    assert main(["score", "--submission", str(run.out / "submission.json"), "--tasks", run.tasks]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^kaggle +63\.6%  \(95% [\d.]+\.\.[\d.]+\)$", printed, re.MULTILINE)
+    assert printed.endswith("9 tasks\n")
+
+
+def test_a_wrong_submission_scores_what_it_deserves(run: SolveConfig) -> None:
+    path = run.out / "submission.json"
+    value = json.loads(path.read_text())
+    value["t00"][0] = {"attempt_1": [[9]], "attempt_2": [[5, 6]]}  # right in its second attempt
+    value["t02"][0] = {"attempt_1": [[9]], "attempt_2": [[9]]}
+    path.write_text(json.dumps(value))
+    found = score(ScoreConfig(path, run.tasks))["kaggle"]["mean"]
+    assert found == pytest.approx(6 / 11) == pytest.approx(score_by_hand(path, Path(run.tasks)))
+
+
+def test_predictions_are_voted_on_anew(run: SolveConfig) -> None:
+    scores = score(ScoreConfig(run.out, run.tasks))
+    judged = {name: value for name, value in scores.items() if name not in ("selection", "stopping")}
+    assert judged == read_report(run.out)["scores"]
+    assert score(ScoreConfig(run.out / "predictions", run.tasks)) == scores
+    for view in range(N_VIEWS, 3 * N_VIEWS):
+        add(run.out, prediction([[9]], view, task_id="t01"))
+    assert score(ScoreConfig(run.out, run.tasks))["kaggle"]["mean"] == pytest.approx(8 / 11)
+
+
+def test_every_way_to_select_is_judged(run: SolveConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(score(ScoreConfig(run.out, run.tasks))["selection"]) == {"votes", "cells", "probability"}
+    often, sure = [[1, 1], [1, 1]], [[8]]
+    answer = next(iter(task_values(9)["t01"]["test"]))["output"]
+    assert answer not in (often, sure)
+    (run.out / "predictions" / "t01.jsonl").unlink()
+    for view, (grid, log_prob) in enumerate([(often, -3.0), (often, -3.0), (sure, -0.1), (answer, -0.5)]):
+        add(run.out, prediction(grid, view, task_id="t01", log_prob=log_prob))
+    (run.out / "scores").mkdir(exist_ok=True)
+    with (run.out / "scores" / "t01.jsonl").open("w") as file:
+        for grid, nll in ((often, 3.0), (sure, 9.0), (answer, 1.0)):
+            file.write(json.dumps(CandidateScore("t01", 0, 0, as_grid(grid), nll).to_json()) + "\n")
+    selected = score(ScoreConfig(run.out, run.tasks, "t01"))["selection"]
+    shares = {way: (share["top_1"]["mean"], share["top_2"]["mean"]) for way, share in selected.items()}
+    assert shares == {
+        "votes": (0, 0),  # 2 views, then the likeliest of one view each
+        "cells": (0, 0),
+        "probability": (0, 1),
+        "poe": (1, 1),
+        "nvarc": (1, 1),
+        "probmul": (1, 1),
+    }
+    assert main(["score", "--submission", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
+    assert re.search(r"^probability +0\.0% +100\.0%$", capsys.readouterr().out, re.MULTILINE)
+    by = [score(ScoreConfig(run.out, run.tasks, "t01", select_by=way))["kaggle"]["mean"] for way in ("votes", "poe")]
+    assert by == [0, 1]
+
+
+def test_a_verdict_selects_where_there_is_one(run: SolveConfig) -> None:
+    answer = next(iter(task_values(9)["t01"]["test"]))["output"]
+    add(run.out, prediction(answer, 50, task_id="t01"))
+    assert answer != [[8]]
+    (run.out / "scores").mkdir(exist_ok=True)
+    add(run.out, prediction([[8]], 51, task_id="t01"))
+    with (run.out / "scores" / "t01.jsonl").open("w") as file:
+        for grid, verdict in ((answer, 0.5), ([[8]], -0.5)):
+            file.write(json.dumps(CandidateScore("t01", 0, 0, as_grid(grid), 1.0, verdict).to_json()) + "\n")
+    selected = score(ScoreConfig(run.out, run.tasks, "t01"))["selection"]
+    assert [selected[way]["top_1"]["mean"] for way in ("votes", "verify")] == [0, 1]
+
+
+def test_early_stopping_is_told_from_a_finished_run(run: SolveConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two views, then four for the answer: whoever stops at a lead of two after the first two misses it."""
+    answer = next(iter(task_values(9)["t01"]["test"]))["output"]
+    (run.out / "predictions" / "t01.jsonl").unlink()
+    for view, grid in enumerate([[[8]], [[8]], answer, answer, [[7]], answer]):
+        add(run.out, prediction(grid, view, task_id="t01"))
+    add(run.out, replace(prediction([[6]], 5, task_id="t01"), rank=1))  # of a view that gave two
+    add(run.out, replace(prediction(None, 6, task_id="t01"), reason="settled"))  # was not asked
+    whole, *rows = score(ScoreConfig(run.out, run.tasks, "t01"))["stopping"]
+    assert (whole["asked"], whole["top_1"]["mean"], len(rows)) == (1, 1, 20)
+    of = {(row["stop_lead"], row["views_a_wave"]): row for row in rows}
+    for wave, asked, first in ((1, 2, 0), (2, 2, 0), (4, 6, 1), (8, 6, 1)):
+        assert (of[2, wave]["asked"], of[2, wave]["top_1"]["mean"]) == (asked / 6, first)
+    assert {row["asked"] for (lead, _), row in of.items() if lead > 2} == {1}
+    assert main(["score", "--submission", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^lead 2, waves of 1 +0\.0% +0\.0% +33\.3%$", printed, re.MULTILINE)
+    assert re.search(r"^all views +100\.0% +100\.0% +100\.0%$", printed, re.MULTILINE)
+
+
+def test_a_selection_is_judged_alone(run: SolveConfig) -> None:
+    scores = score(ScoreConfig(run.out / "submission.json", run.tasks, "t01,t02"))
+    assert (scores["kaggle"]["mean"], scores["n_tasks"]) == (0.5, 2)
+    assert score(ScoreConfig(run.out, run.tasks, "t01"))["kaggle"]["mean"] == 0
+
+
+def without_outputs(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        task_id: {**value, "test": [{"input": pair["input"]} for pair in value["test"]]}
+        for task_id, value in values.items()
+    }
+
+
+def test_solutions_may_come_from_a_file_of_their_own(run: SolveConfig, write_json: WriteJson) -> None:
+    values = task_values(9)
+    tasks = write_json("hidden/tasks.json", without_outputs(values))
+    solutions = write_json("answers.json", {i: [pair["output"] for pair in v["test"]] for i, v in values.items()})
+    config = ScoreConfig(run.out / "submission.json", str(tasks), solutions=solutions)
+    assert score(config) == score(ScoreConfig(run.out / "submission.json", run.tasks))
+    with pytest.raises(TaskError, match="9 have no solution, the first is t00; name --solutions"):
+        score(ScoreConfig(run.out / "submission.json", str(tasks)))
+    write_json("answers.json", {"t00": [[[1]]]})
+    with pytest.raises(TaskError, match=r"answers\.json: task t01, solutions: found a list of 0, expected 1 grids"):
+        score(config)
+
+
+def test_what_cannot_be_judged_is_named(run: SolveConfig, tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match=r"nowhere\.json: cannot be read"):
+        score(ScoreConfig(tmp_path / "nowhere.json", run.tasks))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SubmissionError, match=r"empty: found no predictions \(\*\.jsonl\)"):
+        score(ScoreConfig(tmp_path / "empty", run.tasks))
+    (run.out / "submission.json").write_text("{}")
+    with pytest.raises(SubmissionError, match="found no answer for 9 tasks, the first is t00"):
+        score(ScoreConfig(run.out / "submission.json", run.tasks))

@@ -1,0 +1,188 @@
+"""The house: rooms in the order of the data flow, no import back up, no cycle, and torch kept to its own side."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "arc_kaggle"
+
+ROOMS = (
+    *("errors", "system", "config", "tasks", "text", "models", "tuning", "engines", "answering", "drawing", "run"),
+    *("synth", "training", "evaluation", "kaggle", "commands", "arc_kaggle", "cli"),
+)
+"""A room imports only from itself and from rooms before it; `arc_kaggle` is the package with its public names."""
+
+MOST_ARROWS = 386 // 3
+"""Pairs of rooms of which one imports from the other: under a third of what they were when modules lay flat."""
+MOST_FLOORS = 11
+"""Modules in the longest chain of imports that begins at `arc_kaggle.run.solve`."""
+
+TORCH = {"torch", "transformers", "peft", "safetensors", "accelerate", "bitsandbytes", "vllm", "unsloth"}
+WITHOUT_TORCH = ("system", "config", "tasks", "text", "answering", "drawing", "synth", "kaggle", "commands", "cli")
+"""Rooms whose modules can be imported without torch; so can the supervisor's side of `run`."""
+TORCH_COMMANDS = ("arc_kaggle.commands.preflight", "arc_kaggle.commands.train")
+"""But for these, which are imported only when they are called."""
+
+
+class Import(NamedTuple):
+    """One import: of which module or package, in which line, and whether it happens as its module is imported."""
+
+    name: str
+    line: int
+    at_once: bool
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    paths = {path: path.relative_to(PACKAGE.parent).with_suffix("").parts for path in PACKAGE.rglob("*.py")}
+    return {".".join(part for part in parts if part != "__init__"): path for path, parts in paths.items()}
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    return tuple(find_imports(modules()[module].read_text(encoding="utf-8")))
+
+
+def find_imports(code: str) -> Iterator[Import]:
+    """All imports of a module: also those in functions and, not at once, those for type checkers alone."""
+    tree = ast.parse(code)
+    later = {id(inner) for node in ast.walk(tree) if is_later(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        for name in imported_names(node):
+            yield Import(name, getattr(node, "lineno", 0), id(node) not in later)
+
+
+def is_later(node: ast.AST) -> bool:
+    """Whether what is inside does not run upon import."""
+    is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return is_typing or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def imported_names(node: ast.AST) -> list[str]:
+    """Modules that a statement imports; of packages from outside the first name."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: a relative import"
+        below = [f"{node.module}.{alias.name}" for alias in node.names]
+        names = [name if name in modules() else str(node.module) for name in below]
+    else:
+        return []
+    return [name if name in modules() else name.partition(".")[0] for name in names]
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def inner_imports(module: str) -> list[Import]:
+    """Imports of modules of this package, lazy ones included."""
+    return [found for found in imports(module) if found.name in modules() and found.name != module]
+
+
+@cache
+def floors(module: str, above: tuple[str, ...] = ()) -> int:
+    """Modules in the longest chain of imports that begins at a module. Fails where a chain comes back to its start."""
+    assert module not in above, f"a cycle of imports: {' -> '.join((*above[above.index(module) :], module))}"
+    return 1 + max((floors(found.name, (*above, module)) for found in inner_imports(module)), default=0)
+
+
+def arrows() -> set[tuple[str, str]]:
+    """(room, room that it imports from), over all imports, lazy ones included."""
+    found = {(room_of(module), room_of(each.name)) for module in modules() for each in inner_imports(module)}
+    return {(room, other) for room, other in found if room != other}
+
+
+def brings(module: str, seen: set[str]) -> Iterator[str]:
+    """Every package from outside that comes with importing a module."""
+    seen.add(module)
+    for found in imports(module):
+        if not found.at_once or found.name in seen:
+            continue
+        if found.name in modules():
+            yield from brings(found.name, seen)
+        else:
+            yield found.name
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room_of(module) for module in modules()} == set(ROOMS)
+    assert len(ROOMS) <= 19
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_rooms_before_it(room: str) -> None:
+    before = ROOMS[: ROOMS.index(room) + 1]
+    back_up = [
+        f"{module}, line {found.line}: {found.name}"
+        for module in modules()
+        if room_of(module) == room
+        for found in inner_imports(module)
+        if room_of(found.name) not in before
+    ]
+    assert back_up == []
+
+
+def test_there_is_no_cycle_and_few_floors() -> None:
+    assert max(map(floors, modules())) > MOST_FLOORS  # the deepest module is a command, far above `solve`
+    assert floors("arc_kaggle.run.solve") <= MOST_FLOORS
+
+
+def test_there_are_few_arrows_between_rooms() -> None:
+    assert len(arrows()) < MOST_ARROWS
+
+
+def test_torch_stays_on_its_own_side() -> None:
+    """Also of `run`: what a worker alone imports lies in `run/worker/`."""
+    dry = [m for m in modules() if room_of(m) in WITHOUT_TORCH or (".run." in m and ".run.worker" not in m)]
+    dry = [module for module in dry if module not in TORCH_COMMANDS]
+    assert len(dry) > 100
+    assert {module: found for module in dry if (found := sorted(TORCH & set(brings(module, set()))))} == {}
+
+
+def test_the_public_names_come_without_torch() -> None:
+    code = "import sys, arc_kaggle, arc_kaggle.cli, arc_kaggle.kaggle; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("room", [name for name in ROOMS if (PACKAGE / name).is_dir()])
+def test_a_room_says_what_it_is_for_and_what_it_may_import(room: str) -> None:
+    words = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert words.count(".") >= 1 and "mport" in words, f"{room}/__init__.py: found {words!r}"
+
+
+def test_no_class_name_is_there_twice() -> None:
+    found: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import torch.nn as nn", [("torch", True)]),
+        ("from arc_kaggle.tasks.grid import Grid", [("arc_kaggle.tasks.grid", True)]),
+        ("from arc_kaggle import cli, SolveConfig", [("arc_kaggle.cli", True), ("arc_kaggle", True)]),
+        ("from arc_kaggle.engines import fake", [("arc_kaggle.engines.fake", True)]),
+        ("def f():\n from torch import nn", [("torch", False)]),
+        ("if TYPE_CHECKING:\n import arc_kaggle.cli", [("arc_kaggle.cli", False)]),
+        ("try:\n import torch\nexcept ImportError: pass", [("torch", True)]),
+        ("class A:\n import torch", [("torch", True)]),
+    ],
+)
+def test_imports_are_found_wherever_they_are(code: str, found: list[tuple[str, bool]]) -> None:
+    assert [(each.name, each.at_once) for each in find_imports(code)] == found

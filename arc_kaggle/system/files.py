@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import zlib
@@ -113,3 +114,24 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Replace a file by strict JSON in one step; see `strict_json`."""
+    write_atomically(path, strict_json(value, indent))
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: a number that is NaN or infinite becomes null, for JSON has no such numbers."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,8 +1,10 @@
 # Two commands do everything: `make dry-run` and `make test`. Both set up .venv on first use.
 #   PYTHON=python3.12    which Python makes the environment (3.11 to 3.13)
+#   JOBS=2               processes of `make test`; one a core otherwise, at most eight
 #   TORCH_INDEX=URL      take torch from this package index, e.g. PyTorch's index of CPU builds
 PYTHON ?= python3
 TORCH_INDEX ?=
+JOBS ?= auto
 BIN := .venv/bin
 OUT ?= out/dry-run
 
@@ -13,7 +15,7 @@ dry-run: .venv/installed
 	$(BIN)/arc-kaggle solve --tasks arc1:evaluation --select shortest:20 --out $(OUT) --overwrite --time-limit-minutes 8
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -38,6 +38,7 @@ setup(
         "dev": [
             *("bitsandbytes>=0.49", "hypothesis", "ipykernel", "mypy", "nbclient", "pytest", "ruff", "types-tqdm"),
             *("ray>=2.40", "uv>=0.9"),
+            "pytest-xdist",  # `make test` keeps every core busy
         ],
     },
     entry_points={"console_scripts": ["arc-kaggle = arc_kaggle.cli:entry"]},

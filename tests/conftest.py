@@ -1,4 +1,4 @@
-"""Shared set-up: hypothesis draws the same examples on every run and never judges speed."""
+"""Shared set-up: one thread of mathematics for each process, and hypothesis draws the same examples on every run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,23 @@ import pytest
 from hypothesis import settings
 from strategies import WriteJson
 
+from arc_kaggle.system.hardware import n_cores
+
+for name, value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
+    os.environ.setdefault(name, value)  # before anything imports torch; child processes inherit it
+
 settings.register_profile("arc_kaggle", deadline=None, derandomize=True, database=None, max_examples=50)
 settings.load_profile("arc_kaggle")
+
+
+MOST_JOBS = 8
+"""Each holds a gigabyte or two."""
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist may be absent where a file is tested by itself
+def pytest_xdist_auto_num_workers() -> int:
+    """Test processes of `pytest -n auto`: one for each core that this process may use."""
+    return min(MOST_JOBS, n_cores())
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from arc_kaggle.text.tokens import TokenIds
 VOCABULARY = len(SYMBOLS["minimal"])
 LONGEST = 512
 
-torch.set_num_threads(1)  # so small a model is slower on two
-
 
 class TickingClock:
     """Moves on by one second whenever it is read."""

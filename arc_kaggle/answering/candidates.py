@@ -11,6 +11,7 @@ from typing import Any
 
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.system.files import value_of
+from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, grid_lists
 
@@ -159,5 +160,16 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 
 def read_prediction_folder(folder: Path) -> dict[str, list[Prediction]]:
-    """All predictions below a folder, by task id."""
-    return {path.stem: read_predictions(path) for path in sorted(folder.glob("*.jsonl"))}
+    """All predictions below a folder, by task id. Raises SubmissionError for a file that lies under another name."""
+    return dict(task for path in sorted(folder.glob("*.jsonl")) if (task := _named(path, read_predictions(path))))
+
+
+def _named(path: Path, found: list[Prediction]) -> tuple[str, list[Prediction]] | None:
+    """The id of the task that a file is about, and what the file holds; None where it holds nothing."""
+    for prediction in found:
+        if path.stem not in (safe_name(prediction.task_id), prediction.task_id):  # the latter by earlier versions
+            raise SubmissionError(
+                f"{path.name}: found a prediction for task {prediction.task_id}, expected it in "
+                f"{safe_name(prediction.task_id)}.jsonl"
+            )
+    return (found[0].task_id, found) if found else None

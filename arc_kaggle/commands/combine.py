@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from json import dumps
@@ -18,6 +17,7 @@ from arc_kaggle.answering.submission import Attempts, choose_attempts, read_subm
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.errors import ConfigError, SubmissionError
 from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.paths import remove_below, safe_name
 from arc_kaggle.tasks.dataset import load_tasks, select_tasks
 from arc_kaggle.tasks.task import Query, Task
 
@@ -138,16 +138,15 @@ def read_run(folder: Path, tasks: Sequence[Task]) -> dict[str, list[Prediction]]
         raise SubmissionError("found no predictions (*.jsonl), expected those that `solve` writes")
     n_queries = {task.id: len(task.test) for task in tasks}
     for task_id, found in predictions.items():
-        _check_predictions(task_id, found, n_queries, f"{task_id}.jsonl")
+        _check_predictions(task_id, found, n_queries)
     return predictions
 
 
-def _check_predictions(task_id: str, found: Sequence[Prediction], n_queries: dict[str, int], at: str) -> None:
+def _check_predictions(task_id: str, found: Sequence[Prediction], n_queries: dict[str, int]) -> None:
+    at = f"task {task_id}"
     if task_id not in n_queries:
         raise SubmissionError(f"{at}: found no such task among {len(n_queries)}; name the --tasks of this run")
     for prediction in found:
-        if prediction.task_id != task_id:
-            raise SubmissionError(f"{at}: found a prediction for task {prediction.task_id}, expected {task_id}")
         if not 0 <= prediction.query < n_queries[task_id]:
             raise SubmissionError(
                 f"{at}: found query {prediction.query}, expected 0..{n_queries[task_id] - 1}; name the --tasks of "
@@ -186,9 +185,10 @@ def _write(path: Path, attempts: dict[str, list[Attempts]], predictions: Predict
     path.parent.mkdir(parents=True, exist_ok=True)
     if predictions:
         folder = path.parent / "predictions"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.jsonl"):
+            remove_below(folder, old)
         for task_id in attempts:
             lines = (dumps(prediction.to_json()) + "\n" for prediction in predictions.get(task_id, ()))
-            write_atomically(folder / f"{task_id}.jsonl", "".join(lines))
+            write_atomically(folder / f"{safe_name(task_id)}.jsonl", "".join(lines))
     write_atomically(path, dumps(submission_json(attempts)))

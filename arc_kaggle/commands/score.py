@@ -62,7 +62,8 @@ def _score_predictions(config: ScoreConfig, tasks: Sequence[Task]) -> dict[str, 
     predictions = read_prediction_folder(inner)
     if not predictions:
         raise SubmissionError(f"folder {folder}: found no predictions (*.jsonl), expected those that `solve` writes")
-    scores = {path.stem: _read_scores(path) for path in sorted((inner.parent / "scores").glob("*.jsonl"))}
+    read = (_read_scores(path) for path in sorted((inner.parent / "scores").glob("*.jsonl")))
+    scores = {found[0].task_id: found for found in read if found}
     attempts = {
         task.id: vote_task(task, predictions.get(task.id, ()), scores.get(task.id, ()), config.select_by)
         for task in tasks

@@ -12,6 +12,7 @@ from arc_kaggle.config.solve import BOX_FOLDER
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, task_to_terminal, view_title
 from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.task import Query, Task
@@ -56,7 +57,7 @@ def show(config: ShowConfig, width: int) -> Iterator[Text]:
     for task in tasks:
         path = config.out
         if path is not None and len(tasks) > 1:
-            path = path.with_name(f"{path.stem}_{task.id}{path.suffix}")
+            path = path.with_name(f"{path.stem}_{safe_name(task.id)}{path.suffix}")
         yield _draw(task, config, path, width)
 
 

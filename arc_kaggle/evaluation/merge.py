@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from arc_kaggle.config.solve import CARD_FILE
 from arc_kaggle.errors import ModelError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES, ModelFolder
+from arc_kaggle.system.paths import remove_below
 
 
 @contextmanager
@@ -26,12 +27,13 @@ def loadable(model: ModelFolder, scratch: Path, in_process: bool = False) -> Ite
     if model.base is None:
         yield model.folder
         return
-    shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
+    remove_below(scratch.parent, scratch)  # what a killed process left
     try:
         (merge_adapter if in_process else partial(apart, merge_adapter))(model.base, model.folder, scratch)
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):
+            remove_below(scratch.parent, scratch)
 
 
 def apart(function: Callable[..., None], *arguments: Any) -> None:

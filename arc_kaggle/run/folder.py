@@ -6,14 +6,15 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.paths import remove_below
 from arc_kaggle.tasks.task import Task, task_to_json
 
 STAGES_FILE = "stages.jsonl"
@@ -22,8 +23,13 @@ MAY_DIFFER = (
     *("grace_seconds", "time_limit_minutes", "max_tries", "vllm.placement", "vllm.cache_gb"),
 )
 """Options that decide where a run works and for how long, and not what a stage gives."""
-REPLACED = ("report.json", "status.json", "events.jsonl", STAGES_FILE, "predictions", "scores")
-"""What an earlier run left; its worker*.log and *.damaged as well."""
+EVIDENCE = ("predictions", "scores")
+"""Folders of a file a task."""
+WRITTEN = (
+    *("report.json", "status.json", "events.jsonl", STAGES_FILE, "worker*.log", "*.damaged"),
+    *(f"{folder}/*.{ending}" for folder in EVIDENCE for ending in ("jsonl", "jsonl.damaged")),
+)
+"""What an earlier run left, and nothing that somebody else may have put beside it."""
 
 
 def lock(out: Path) -> TextIO:
@@ -41,9 +47,12 @@ def lock(out: Path) -> TextIO:
 
 
 def clear(out: Path) -> None:
-    """Remove what an earlier run left."""
-    for path in (*(out / name for name in REPLACED), *out.glob("worker*.log"), *out.glob("*.damaged")):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Remove what an earlier run left. Raises OSError."""
+    for path in [path for pattern in WRITTEN for path in out.glob(pattern)]:
+        remove_below(out, path)
+    for name in EVIDENCE:
+        with suppress(OSError):  # there is none, or it holds what is somebody else's
+            (out / name).rmdir()
 
 
 def check_same(config: SolveConfig, out: Path) -> None:

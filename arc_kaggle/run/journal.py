@@ -14,10 +14,11 @@ from arc_kaggle.answering.candidates import CandidateScore, Prediction
 from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ArcKaggleError, ConfigError
-from arc_kaggle.run.folder import STAGES_FILE, check_same, clear, digest_of, lock
+from arc_kaggle.run.folder import EVIDENCE, STAGES_FILE, check_same, clear, digest_of, lock
 from arc_kaggle.run.planning.jobs import Stage
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.system.files import append_lines, cut_torn, read_lines, set_aside, write_atomically
+from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.grid import grid_key
 from arc_kaggle.tasks.task import Task
 
@@ -58,10 +59,10 @@ class Journal:
         if config.overwrite:
             clear(self.out)
         about = {"tasks": digest_of(tasks)}
-        if (self.out / "predictions").exists():
+        if not config.overwrite and (self.out / "predictions").exists():
             check_same(config, self.out)
             self._load(about, tasks)
-        for name in ("predictions", "scores"):
+        for name in EVIDENCE:
             (self.out / name).mkdir(exist_ok=True)
         write_atomically(self.out / "config.json", json.dumps(config_to_json(config), indent=1))
         if not stages.exists():
@@ -84,7 +85,7 @@ class Journal:
             self._load_evidence(task.id)
 
     def _load_evidence(self, task_id: str) -> None:
-        predictions, scores = (self.out / kind / f"{task_id}.jsonl" for kind in ("predictions", "scores"))
+        predictions, scores = (self._file(kind, task_id) for kind in EVIDENCE)
         for value in self._values(predictions, partial(Prediction.from_json, where=predictions.name)):
             prediction = Prediction.from_json(value, predictions.name)
             self.predictions[task_id][prediction.key] = prediction
@@ -142,11 +143,11 @@ class Journal:
         before = of_task.get(prediction.key)
         if before is None or before.grid is None or prediction.reason not in ("deadline", "settled"):
             of_task[prediction.key] = prediction
-            self._write(self.out / "predictions" / f"{prediction.task_id}.jsonl", prediction.to_json())
+            self._write(self._file("predictions", prediction.task_id), prediction.to_json())
 
     def keep_score(self, score: CandidateScore) -> None:
         self.scores[score.task_id][_score_key(score)] = score
-        self._write(self.out / "scores" / f"{score.task_id}.jsonl", score.to_json())
+        self._write(self._file("scores", score.task_id), score.to_json())
 
     def predictions_of(self, task_id: str) -> list[Prediction]:
         """Of a task, in an order that does not tell which came first."""
@@ -158,7 +159,10 @@ class Journal:
     def n_lines(self, task_id: str, stage: Stage) -> int:
         """Lines of the file that a stage writes."""
         kind = "scores" if stage == "score" else "predictions"
-        return self._n_lines.get(self.out / kind / f"{task_id}.jsonl", 0)
+        return self._n_lines.get(self._file(kind, task_id), 0)
+
+    def _file(self, kind: str, task_id: str) -> Path:
+        return self.out / kind / f"{safe_name(task_id)}.jsonl"
 
     def end_stage(self, run: StageRun) -> None:
         """A stage is through: on disk even if the machine fails now."""

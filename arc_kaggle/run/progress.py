@@ -16,6 +16,7 @@ from arc_kaggle.run.pool import Slot
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.system.deadline import Clock
 from arc_kaggle.system.files import write_atomically
+from arc_kaggle.tasks.task import shown_id
 
 STATUS_SECONDS = 1.0
 """Least time between two writes of status.json."""
@@ -61,7 +62,7 @@ class Watch:
         self._bar.update()
         if self._bar.disable:
             agree = f"{100 * outcome.agreement:.0f}% of {job.views[1]} views agree"
-            say(f"{len(self.answered)}/{self.n_tasks} {job.task_id}: {agree}, {self.seconds:.0f} s")
+            say(f"{len(self.answered)}/{self.n_tasks} {shown_id(job.task_id)}: {agree}, {self.seconds:.0f} s")
 
     def status(self, slots: Sequence[Slot], seconds_left: float, trouble: str) -> None:
         """Write status.json, once a second at most."""

@@ -18,7 +18,7 @@ from arc_kaggle.answering.metrics import (
 from arc_kaggle.answering.submission import Attempts
 from arc_kaggle.run.journal import Journal
 from arc_kaggle.run.records import StageRun, TaskReport, task_report, task_run
-from arc_kaggle.tasks.task import Task
+from arc_kaggle.tasks.task import Task, shown_id
 
 
 def scores_json(
@@ -40,7 +40,8 @@ def table(reports: Sequence[TaskReport]) -> str:
     for report in reports:
         tune_s, infer_s = (report.run.tune.seconds, report.run.infer_seconds) if report.run else (0.0, 0.0)
         note = "" if report.run is None or report.run.tune.outcome == "tuned" else f" [{report.run.tune.outcome}]"
-        lines.append(f"{report.task_id:<12}{tune_s:>9.1f}{infer_s:>9.1f}{report.tries:>7}  {report.verdict}{note}")
+        seconds = f"{tune_s:>9.1f}{infer_s:>9.1f}"
+        lines.append(f"{shown_id(report.task_id):<12}{seconds}{report.tries:>7}  {report.verdict}{note}")
     return "\n".join(lines)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from arc_kaggle.run.records import StageRun
 from arc_kaggle.run.report import SolveResult, result_of
 from arc_kaggle.run.worker.stages import is_tuned
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.paths import remove_below
 from arc_kaggle.tasks.task import Task, task_to_json
 from arc_kaggle.tuning.outcome import TuneReport
 
@@ -183,5 +184,6 @@ class Supervisor:
         self.watch.event("end", seconds=result.seconds, trouble=self.journal.trouble)
         self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
         if self.through:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            with suppress(OSError):
+                remove_below(self.scratch.parent, self.scratch)
         return result

@@ -94,5 +94,5 @@ def spread_augmentations(
 
 def task_rng(task: Task, seed: int, purpose: str) -> np.random.Generator:
     """A generator that is the task's own: the same whatever runs before it, in whichever process."""
-    digest = hashlib.sha256(f"{task.id}/{purpose}".encode()).digest()
+    digest = hashlib.sha256(f"{task.id}/{purpose}".encode(errors="surrogatepass")).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])

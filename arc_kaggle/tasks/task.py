@@ -27,7 +27,7 @@ class Task:
     test: tuple[Pair, ...]
 
     def __repr__(self) -> str:
-        return f"<Task {self.id} | {len(self.train)} train | {len(self.test)} test>"
+        return f"<Task {shown_id(self.id)} | {len(self.train)} train | {len(self.test)} test>"
 
     @property
     def queries(self) -> Iterator[Query]:
@@ -40,6 +40,11 @@ class Task:
     def without_solution(self) -> Task:
         """The same task with its test outputs hidden, as a model may see it."""
         return replace(self, test=tuple(Pair(pair.input, None) for pair in self.test))
+
+
+def shown_id(task_id: str) -> str:
+    """An id as it may be printed: what a terminal cannot show, or would obey, is escaped."""
+    return task_id if task_id.isprintable() else ascii(task_id)[1:-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

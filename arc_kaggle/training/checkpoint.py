@@ -6,7 +6,6 @@ The data and the random numbers of a step follow from the seed and the step, so 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.system.files import digest, flush
+from arc_kaggle.system.paths import remove_below
 
 STATE_FILE, ABOUT_FILE = "state.pt", "about.json"
 
@@ -50,7 +50,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int, save_model:
     target = folder / f"step-{checkpoint.progress.step:08}"
     partial = folder / f"{target.name}.partial"
     for stale in (partial, target):
-        shutil.rmtree(stale, ignore_errors=True)
+        remove_below(folder, stale)
     partial.mkdir(parents=True)
     save_model(partial)
     torch.save(checkpoint.state, partial / STATE_FILE)
@@ -65,7 +65,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int, save_model:
     partial.rename(target)
     flush(folder)
     for old in checkpoint_folders(folder)[:-keep]:
-        shutil.rmtree(old)
+        remove_below(folder, old)
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:

@@ -210,4 +210,4 @@ def split_rules(rules: Sequence[Rule], hold_out: float) -> tuple[tuple[Rule, ...
 
 def unit_digest(text: str) -> float:
     """A number 0..1 that follows from the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:4], "big") / 2**32

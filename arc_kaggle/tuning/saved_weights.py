@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from arc_kaggle.errors import ModelError
 from arc_kaggle.system.files import digest, flush
+from arc_kaggle.system.paths import remove_below
 
 ABOUT_FILE = "tuned.json"
 N_SAMPLED = 256
@@ -34,18 +35,19 @@ def save_tuned(folder: Path, origin: Origin, write: Callable[[Path], None]) -> N
 
     partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_below(folder.parent, partial)
         partial.mkdir(parents=True)
         write(partial)
         about = {"origin": origin, "sha256": {path.name: digest(path) for path in sorted(partial.iterdir())}}
         (partial / ABOUT_FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
         for path in (*partial.iterdir(), partial):
             flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_below(folder.parent, folder)
         partial.rename(folder)
         flush(folder.parent)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            remove_below(folder.parent, partial)
         raise ModelError(f"tuned weights {folder}: could not be written: {error}; make room there") from error
 
 

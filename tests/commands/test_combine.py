@@ -148,8 +148,8 @@ def test_other_tasks_and_damage_are_named(tmp_path: Path, tasks: Path) -> None:
     damaged = run_folder(tmp_path / "damaged", [ONE])
     (damaged / "predictions" / "small.jsonl").write_text("{]\n", encoding="utf-8")
     refused(SubmissionError, "empty: found no predictions", tasks, good, empty)
-    refused(SubmissionError, "stranger: elsewhere.jsonl: found no such task among 2", tasks, good, stranger)
-    refused(SubmissionError, r"beyond: small.jsonl: found query 1, expected 0..0", tasks, good, beyond)
+    refused(SubmissionError, "stranger: task elsewhere: found no such task among 2", tasks, good, stranger)
+    refused(SubmissionError, r"beyond: task small: found query 1, expected 0..0", tasks, good, beyond)
     refused(SubmissionError, "renamed: other.jsonl: found a prediction for task small", tasks, good, renamed)
     refused(SubmissionError, "run .*damaged: small.jsonl, line 1", tasks, good, damaged)
 

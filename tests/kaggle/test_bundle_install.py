@@ -17,9 +17,11 @@ import pytest
 from bundles import PYTHON, TINY, write_bundle, write_wheel
 
 from arc_kaggle.cli import main
+from arc_kaggle.errors import BundleError
 from arc_kaggle.kaggle.bundle import installer
 from arc_kaggle.kaggle.bundle.build import BuildConfig, build
 from arc_kaggle.kaggle.bundle.installer import MANIFEST_FILE, find_bundles
+from arc_kaggle.kaggle.bundle.verify import verify
 
 DEAD = "http://127.0.0.1:9"
 NO_NETWORK = {name: DEAD for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
@@ -338,3 +340,27 @@ def test_a_bundle_for_this_machine_makes_a_fresh_environment_that_runs(tmp_path:
     assert done.returncode == 0, done.stderr
     assert "installed, imported and run forward" in done.stdout
     assert environment.run("-m", "arc_kaggle.cli", "--help").returncode == 0
+
+
+@pytest.mark.parametrize("key", ["file", "wheel"])
+@pytest.mark.parametrize("name", ["../../evil.whl", "/tmp/evil.whl", "a\\evil.whl", "a\0.whl", "..", "", None, 3])
+def test_a_wheel_that_is_named_outside_of_its_bundle_is_refused(key: str, name: object, tmp_path: Path) -> None:
+    folder = mounted(tmp_path)
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest["wheels"][0][key] = name
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest), encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(installer.InstallError, match=r"manifest.json: found .*, expected the name of a .whl file"):
+        installer.install(folder)
+    with pytest.raises(BundleError, match=r"manifest.json: found .*, expected the name of a .whl file"):
+        verify(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("wheels", [None, 3, "x", {}, ["a.whl"], [[]]])
+def test_a_manifest_whose_wheels_are_no_list_of_wheels_is_refused(wheels: object, tmp_path: Path) -> None:
+    folder = mounted(tmp_path)
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    (folder / MANIFEST_FILE).write_text(json.dumps({**manifest, "wheels": wheels}), encoding="utf-8")
+    with pytest.raises(installer.InstallError, match=r"manifest.json: found .*, expected the name of a .whl file"):
+        installer.install(folder)

@@ -22,6 +22,7 @@ from arc_kaggle.kaggle.bundle.manifest import describe_wheel, kaggle_name, write
 from arc_kaggle.kaggle.bundle.profile import CHECKOUT, HERE, Profile, find_profile
 from arc_kaggle.kaggle.bundle.tools import own_wheel, run_pip
 from arc_kaggle.kaggle.bundle.verify import verify
+from arc_kaggle.system.paths import remove_below
 
 INSTALLER = "install.py"
 PART = ".part-"
@@ -55,7 +56,7 @@ def build_profile(profile: Profile, config: BuildConfig) -> str:
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST_FILE).unlink(missing_ok=True)
     for left in out.glob(f"{PART}*"):  # by a build that was killed
-        shutil.rmtree(left)
+        remove_below(out, left)
     with TemporaryDirectory(dir=out, prefix=PART) as temp:
         own = own_wheel(config.project, Path(temp))
         asks = [requirement_of(own), *read_asks(config.project, profile)]

@@ -120,7 +120,20 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder}: found no {MANIFEST_FILE} of a wheel bundle; it is written last, so a bundle without one is not "
             "finished: run `arc-kaggle bundle build` again, it keeps what is there"
         )
+    _check_names(folder, manifest)
     return manifest
+
+
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    """Every wheel is named as a file of one folder: nothing is read or linked elsewhere. Raises InstallError."""
+    wheels = manifest["wheels"]
+    named = isinstance(wheels, list) and all(isinstance(wheel, dict) for wheel in wheels)
+    for name in [wheel.get(key) for wheel in wheels for key in ("file", "wheel")] if named else [wheels]:
+        if not isinstance(name, str) or not name.endswith(".whl") or set("/\\\0") & set(name):
+            raise InstallError(
+                f"{folder / MANIFEST_FILE}: found {name!r:.80} for a wheel, expected the name of a .whl file in the "
+                "bundle; build the bundle again"
+            )
 
 
 def sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ from arc_kaggle.kaggle.bundle.profile import CHECKOUT, HERE, Profile, find_profi
 from arc_kaggle.kaggle.bundle.tools import own_wheel, run_uv, write_stand_in
 from arc_kaggle.system.files import write_atomically
 
-LINE = re.compile(r"(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})  # (\S+\.whl) (\d+)")
+LINE = re.compile(r"(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})  # ([^\s/\\\0]+\.whl) (\d+)")
 HEAD = """\
 # Profile {profile.name}: {profile.title}.
 # Resolved on {today} for CPython {profile.python}, glibc {profile.glibc}, {profile.machine}: {n} wheels, {size:.0f} MB.

@@ -67,7 +67,7 @@ class Waiting:
     def _worthiest(self, stages: tuple[Stage, ...], seconds_left: float) -> Job | None:
         """What is worth most of all that fits. What does not fit stays in the other queue alone."""
         for _ in range(LOOKS):
-            heads = [self._states[task_id] for stage in stages if (task_id := self._by_worth[stage].first)]
+            heads = [self._states[task_id] for stage in stages if (task_id := self._by_worth[stage].first) is not None]
             if not heads:
                 return None
             state = max(heads, key=self._worth)

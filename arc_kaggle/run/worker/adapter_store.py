@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arc_kaggle.errors import ModelError
+from arc_kaggle.system.paths import remove_below, safe_name
 
 if TYPE_CHECKING:
     from arc_kaggle.tuning.tuner import Tuner
@@ -29,9 +30,9 @@ class Adapters:
     def save(self, task_id: str, tuner: Tuner) -> str:
         """Keep what was tuned last, in place of what was not used for longest; says why it could not be kept."""
         try:
-            self._make_room(tuner.n_bytes, but=task_id)
+            self._make_room(tuner.n_bytes, but=safe_name(task_id))
             self.folder.mkdir(parents=True, exist_ok=True)
-            tuner.save(self.folder / task_id)
+            tuner.save(self._folder_of(task_id))
         except (OSError, ModelError) as error:
             return f"the adapter was not kept: {error}"
         return ""
@@ -43,7 +44,7 @@ class Adapters:
         for path in list(sizes):
             if sum(sizes.values()) + n_bytes <= self.most_bytes and self._free() >= n_bytes + FREE_BYTES:
                 break
-            shutil.rmtree(path, ignore_errors=True)
+            self._remove(path)
             del sizes[path]
         if n_bytes > self.most_bytes:
             raise OSError(f"it has {n_bytes} bytes, expected {self.most_bytes:.0f} or fewer; raise --scratch-gb")
@@ -56,7 +57,7 @@ class Adapters:
 
     def load(self, task_id: str, tuner: Tuner) -> bool:
         """Bring the model to what was tuned on a task; False where that is not there whole."""
-        folder = self.folder / task_id
+        folder = self._folder_of(task_id)
         try:
             tuner.load(folder)
             os.utime(folder)
@@ -65,7 +66,14 @@ class Adapters:
         return True
 
     def drop(self, task_id: str) -> None:
-        shutil.rmtree(self.folder / task_id, ignore_errors=True)
+        self._remove(self._folder_of(task_id))
+
+    def _folder_of(self, task_id: str) -> Path:
+        return self.folder / safe_name(task_id)
+
+    def _remove(self, path: Path) -> None:
+        with suppress(OSError):  # another worker removes it too, or it is not this run's
+            remove_below(self.folder, path)
 
 
 def _last_used(path: Path) -> float:

@@ -1,0 +1,50 @@
+"""Names that are safe as file names, and removal that stays below a folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+LONGEST_NAME = 96
+"""Characters; file systems allow 255 bytes, endings such as `.jsonl.damaged` included."""
+_NOT_PLAIN = re.compile(rb"[^a-z0-9_-]")
+
+
+def safe_name(text: str) -> str:
+    """A file name for any text, a different one for each; it is one part of a path and never hidden.
+
+    Lower-case letters, digits, `_` and `-` stay as they are, so `00576224` is its own name; every other byte of the
+    text's UTF-8 form becomes `%` and two hex digits, which `urllib.parse.unquote(name, errors="surrogatepass")`
+    reverses. Upper case is escaped because some file systems ignore case. Of a long text the name holds only the
+    beginning and, behind `%-`, a digest: who wants the text back keeps it inside the file.
+    """
+    encoded = text.encode("utf-8", errors="surrogatepass")
+    name = _NOT_PLAIN.sub(lambda match: b"%%%02x" % match[0][0], encoded).decode() or "%"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:32]
+    return f"{name[: LONGEST_NAME - len(digest) - 2]}%-{digest}"
+
+
+def remove_below(root: Path, path: Path) -> None:
+    """Remove a file or a folder that lies below `root`; nothing happens where there is none.
+
+    Raises OSError and removes nothing where `path` is not below `root`, or where it, or a folder between the two, is a
+    link: what a link points to was not made by whoever owns `root`.
+    """
+    root, path = Path(os.path.abspath(root)), Path(os.path.abspath(path))
+    if path == root or not path.is_relative_to(root):
+        raise OSError(errno.EPERM, f"it is not below {root} and is not removed", str(path))
+    for part in (path, *path.parents):
+        if part == root:
+            break
+        if part.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link and is not removed", str(part))
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

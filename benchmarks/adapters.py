@@ -59,10 +59,7 @@ def main() -> None:
     base = load_model(options.model, "auto", options.device)
     tasks = load_tasks("arc1:evaluation", f"shortest:{options.n_adapters}")
     config = GenerateConfig(n_views=options.n_views)
-    groups = [
-        list(make_requests(task, base.encoder, base.prompt_format, base.tokenizer, config, task_rng(task, 0, "views")))
-        for task in tasks
-    ]
+    groups = [list(make_requests(task, base.notation, config, task_rng(task, 0, "views"))) for task in tasks]
     model = with_adapters(base, options.n_adapters)
     engine, network = HFEngine(model), model.network
 

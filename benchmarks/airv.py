@@ -71,7 +71,7 @@ class Group:
 
     @property
     def interpreter(self) -> Interpreter:
-        return Interpreter(self.engine, self.model.encoder, self.model.prompt_format, self.model.tokenizer)
+        return Interpreter(self.engine, self.model.notation)
 
     @property
     def prompts(self) -> list[TokenIds]:
@@ -305,10 +305,7 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
     tasks = load_tasks(options.tasks, options.select)
     config = GenerateConfig(n_views=options.n_views)
     requests = {
-        task.id: list(
-            make_requests(task, model.encoder, model.prompt_format, model.tokenizer, config, task_rng(task, 0, "views"))
-        )
-        for task in tasks
+        task.id: list(make_requests(task, model.notation, config, task_rng(task, 0, "views"))) for task in tasks
     }
     if options.tune == "none":
         yield Group(engine, {task.id: task for task in tasks}, [each for own in requests.values() for each in own])
@@ -320,9 +317,7 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
     tuner = InProcessTuner(model, replace(recipe, steps=options.steps or recipe.steps))
     for task in tasks:
         rng = task_rng(task, 0, "tune")
-        examples = tuning_examples(
-            task, model.encoder, model.prompt_format, model.tokenizer, recipe, rng, model.preset.loss
-        )
+        examples = tuning_examples(task, model.notation, recipe, rng)
         report = tuner.tune(examples, int(rng.integers(2**31)), NEVER)
         print(f"{task.id}: {report.outcome}, loss {report.first_loss} to {report.last_loss}", file=sys.stderr)
         yield Group(engine, {task.id: task}, requests[task.id])

@@ -78,9 +78,7 @@ def requests_of(model: LoadedModel, config: SolveConfig) -> list[Request]:
     return [
         request
         for task in load_tasks(config.tasks, config.select)
-        for request in make_requests(
-            task, model.encoder, model.prompt_format, model.tokenizer, config.generate, task_rng(task, 0, "views")
-        )
+        for request in make_requests(task, model.notation, config.generate, task_rng(task, 0, "views"))
     ]
 
 

@@ -77,7 +77,8 @@ class Ours:
 
     def __init__(self, options: argparse.Namespace, config: TuneConfig, in_parts: bool = False) -> None:
         model = load_model(options.model, options.precision, options.device)
-        self.model = model if in_parts else replace(model, encoder=parse_encoder("minimal"))  # which none has parts for
+        minimal = model.notation.in_encoder(parse_encoder("minimal"))  # a notation that no model has parts for
+        self.model = model if in_parts else replace(model, notation=minimal)
         self.tuner, self.config = InProcessTuner(self.model, config), config
 
     def __call__(self, examples: list[Example]) -> tuple[float, list[float]]:
@@ -190,10 +191,8 @@ def apart(found: dict[str, list[float]], name: str) -> float:
 
 
 def draw(task: Task, config: TuneConfig, options: argparse.Namespace) -> list[Example]:
-    model = load_model(options.model, "fp32", "cpu")
-    fmt, tokenizer = model.prompt_format, model.tokenizer
-    rng = task_rng(task, 0, "tune")
-    examples = tuning_examples(task, model.encoder, fmt, tokenizer, config, rng, model.preset.loss)
+    notation = load_model(options.model, "fp32", "cpu").notation
+    examples = tuning_examples(task, notation, config, task_rng(task, 0, "tune"))
     return list(islice(examples, options.steps * options.batch_size))
 
 

@@ -74,7 +74,7 @@ def tiny_config(folder: Path, **changes: Any) -> TrainConfig:
 def source_of(config: TrainConfig, model: LoadedModel | None = None) -> ExampleSource:
     """What draws the examples of a run."""
     model = model or new_model(32, 1, 0)
-    return ExampleSource(load_mixture(config), model.encoder, model.preset, model.tokenizer, config)
+    return ExampleSource(load_mixture(config), model.notation, config)
 
 
 def rows_of(config: TrainConfig) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from arc_kaggle.answering.candidates import Prediction, group_candidates
 from arc_kaggle.answering.requests import Request
 from arc_kaggle.config.answer import GenerateConfig, Search
@@ -15,9 +13,8 @@ from arc_kaggle.engines.base import Completion, Engine, Found
 from arc_kaggle.errors import DecodeError
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.grid import Grid
-from arc_kaggle.text.encoders import GridEncoder
-from arc_kaggle.text.prompt import PromptFormat, answer_text, written_answer
-from arc_kaggle.text.tokens import TokenIds, Tokenizer, token_limit
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.tokens import TokenIds
 
 MOST_DRAFTS = 4
 """Candidates of a query that the next wave takes as drafts, those of most views first."""
@@ -30,18 +27,15 @@ class Interpreter:
     """An engine and how its model is talked to: grids become token ids, completions become grids."""
 
     engine: Engine
-    encoder: GridEncoder
-    fmt: PromptFormat
-    tokenizer: Tokenizer
+    notation: Notation
 
     def write(self, request: Request, grid: Grid) -> TokenIds:
         """The answer (T,) to a request, end included, that is this grid; the grid is as the task has it."""
-        text = written_answer(request.augmentation.apply(grid), request.fallback or self.encoder, self.fmt)
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+        return self.notation.in_encoder(request.fallback).completion_ids(request.augmentation.apply(grid))
 
     def read(self, request: Request, completion: Completion, unended: str, rank: int = 0) -> Prediction:
         """Decode strictly and reverse the view. What did not end never votes; `unended` says why it did not."""
-        text = self.tokenizer.decode(completion.ids.tolist())
+        text = self.notation.tokenizer.decode(completion.ids.tolist())
         grid: Grid | None = None
         reason: str | None = unended
         if completion.ended:
@@ -52,8 +46,7 @@ class Interpreter:
         return _prediction(request, text, grid, reason, completion.log_prob, len(completion.ids), rank)
 
     def _grid(self, request: Request, text: str) -> Grid:
-        reader = request.fallback or self.encoder
-        return request.augmentation.invert(reader.decode(answer_text(text, reader, self.fmt)))
+        return request.augmentation.invert(self.notation.in_encoder(request.fallback).read(text))
 
 
 def predict(
@@ -68,7 +61,7 @@ def predict(
     Every wave takes what is `known` of other views, and what the waves before it gave, as drafts, which save time and
     change nothing. What does not fit, or was not needed any more, is answered by a reason.
     """
-    longest = min(config.max_prompt_tokens, token_limit(interpreter.tokenizer))
+    longest = min(config.max_prompt_tokens, interpreter.notation.token_limit)
     fitting = [request for request in requests if len(request.ids) <= longest]
     yield from (_unanswered(request, "prompt_too_long") for request in requests if len(request.ids) > longest)
     found: FoundByQuery = defaultdict(list)

@@ -13,7 +13,7 @@ from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.task import Task
-from arc_kaggle.text.tokens import TokenIds, token_limit
+from arc_kaggle.text.tokens import TokenIds
 from arc_kaggle.text.verdicts import verdicts_of
 
 
@@ -34,12 +34,11 @@ def rescore(
         index: rank_candidates(p for p in predictions if p.query == index)[: config.max_candidates]
         for index in range(len(task.test))
     }
-    views = make_requests(
-        task, interpreter.encoder, interpreter.fmt, interpreter.tokenizer, generate, rng, range(config.n_views)
-    )
-    longest = min(generate.max_prompt_tokens, token_limit(interpreter.tokenizer))
+    notation = interpreter.notation
+    views = make_requests(task, notation, generate, rng, range(config.n_views))
+    longest = min(generate.max_prompt_tokens, notation.token_limit)
     requests = [r for r in views if len(r.ids) <= longest and len(candidates[r.query]) > 1]
-    endings = verdicts_of(interpreter.fmt).endings(interpreter.tokenizer) if config.verify else ()
+    endings = verdicts_of(notation.format).endings(notation.tokenizer) if config.verify else ()
     answers = [
         [ids for c in candidates[r.query] for ids in _with_endings(interpreter.write(r, c.grid), endings)]
         for r in requests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +14,12 @@ from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
 from arc_kaggle.tasks.task import Query, Task
-from arc_kaggle.text.encoders import GridEncoder, parse_encoder
+from arc_kaggle.text.encoders import parse_encoder
 from arc_kaggle.text.fit_prompt import fit_query
-from arc_kaggle.text.lengths import answer_tokens, count, leave_one_out
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import find_preset
-from arc_kaggle.text.prompt import PromptFormat, query_prompt
+from arc_kaggle.text.prompt import query_prompt
 from arc_kaggle.text.tokenizer_file import FileTokenizer, tokenizer_file
-from arc_kaggle.text.tokens import Tokenizer
 
 TABLE_ENCODERS = (
     *("minimal", "separated", "repeat(3)", "colours", "replace+minimal", "rows+minimal", "block+minimal"),
@@ -60,12 +59,12 @@ def fit(config: FitConfig) -> FitReport:
         raise ConfigError(f"found max_tokens {config.max_tokens}, answer_tokens {n_answer}, expected 1 or more of each")
     tokenizer = _open(config)
     preset = find_preset(config.prompt, tokenizer)
-    encoder = parse_encoder(config.encoder or preset.encoder)
+    notation = replace(preset, encoder=config.encoder or preset.encoder).notation(tokenizer)
     sets = {name: load_tasks(name, config.select) for name in config.tasks}
     if config.table:
-        return FitReport("", config.max_tokens, {}, encoder_table(sets, preset.format, tokenizer))
-    ruler = Ruler(encoder, preset.format, tokenizer, config)
-    title = f"{config.tokenizer}, prompt {config.prompt}, encoder {encoder.spec}, drop {config.drop}"
+        return FitReport("", config.max_tokens, {}, encoder_table(sets, notation))
+    ruler = Ruler(notation, config)
+    title = f"{config.tokenizer}, prompt {config.prompt}, encoder {notation.encoder.spec}, drop {config.drop}"
     measured = {name: tuple(ruler.measure(task) for task in tasks) for name, tasks in sets.items()}
     return FitReport(title, config.max_tokens, measured)
 
@@ -84,9 +83,7 @@ class Ruler:
     transposed: views do that to grids, and it changes how many rows there are. Turns and colours change no count.
     """
 
-    encoder: GridEncoder
-    fmt: PromptFormat
-    tokenizer: Tokenizer
+    notation: Notation
     config: FitConfig
 
     def measure(self, task: Task) -> TaskFit:
@@ -107,11 +104,11 @@ class Ruler:
 
     def _length(self, query: Query, n_after: int) -> Length:
         """Of a prompt that `n_after` more tokens follow."""
-        n_tokens = n_after + count(query_prompt(query, self.encoder, self.fmt), self.tokenizer)
+        n_tokens = n_after + self.notation.n_tokens(query_prompt(query, self.notation))
         if n_tokens <= self.config.max_tokens:
             return Length(n_tokens, 0, True)
         left = self.config.max_tokens - n_after
-        fitted = fit_query(query, self.encoder, self.fmt, self.tokenizer, left, self.config.drop)
+        fitted = fit_query(query, self.notation, left, self.config.drop)
         return Length(n_tokens, len(fitted.dropped), fitted.fits)
 
     def _expected(self, query: Query) -> int:
@@ -122,23 +119,30 @@ class Ruler:
         """Tokens of the known answer, else of the longest grid of the task, and of its end."""
         pairs = (*query.task.train, *query.task.test)
         grids = [query.answer] if query.answer is not None else [g for pair in pairs for g in (pair.input, pair.output)]
-        return max(answer_tokens(grid, self.encoder, self.fmt, self.tokenizer) for grid in grids if grid is not None)
+        return max(len(self.notation.completion_ids(grid)) for grid in grids if grid is not None)
 
 
-def encoder_table(sets: Mapping[str, Tasks], fmt: PromptFormat, tokenizer: Tokenizer) -> str:
+def encoder_table(sets: Mapping[str, Tasks], notation: Notation) -> str:
     """Markdown: per encoder the tokens of a 30 x 30 answer, and of the prompts of all test inputs as they are given."""
     columns = [f"{name} {what}" for name in sets for what in ("median", "p90", "max")]
     lines = [f"| encoder | 30x30 | {' | '.join(columns)} |", "|---|" + "--:|" * (1 + len(columns))]
     rng = np.random.default_rng(0)
     largest = rng.integers(N_COLOURS, size=(MAX_SIDE, MAX_SIDE)).astype(np.int8)
-    for encoder in map(parse_encoder, TABLE_ENCODERS):
-        counts = [answer_tokens(largest, encoder, fmt, tokenizer)]
+    for written in (notation.in_encoder(parse_encoder(spec)) for spec in TABLE_ENCODERS):
+        counts = [len(written.completion_ids(largest))]
         for tasks in sets.values():
-            prompts = (query_prompt(query, encoder, fmt) for task in tasks for query in task.queries)
-            counts += spread([count(prompt, tokenizer) for prompt in prompts])[1:]
-        spec = encoder.spec.replace("|", r"\|")
+            prompts = (query_prompt(query, written) for task in tasks for query in task.queries)
+            counts += spread([written.n_tokens(prompt) for prompt in prompts])[1:]
+        spec = written.encoder.spec.replace("|", r"\|")
         lines.append(f"| `{spec}` | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
+
+
+def leave_one_out(task: Task) -> Iterator[Query]:
+    """Every train pair as a query to the others."""
+    for i in range(len(task.train) if len(task.train) > 1 else 0):
+        others = (*task.train[:i], *task.train[i + 1 :])
+        yield Query(Task(task.id, others, (task.train[i],)), 0)
 
 
 LENGTHS = ("prompt", "prompt + answer", "leave-one-out")

@@ -27,11 +27,12 @@ from arc_kaggle.errors import ConfigError, EngineError, ModelError, PromptError
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, pick_device, pick_precision
 from arc_kaggle.models.measured import available_bytes, measure_speed, measure_tasks, project_memory, project_seconds
 from arc_kaggle.models.memory_formulas import GIB, Footprint, project, read_shape
-from arc_kaggle.models.prompt_comparison import Asked, nll_per_cell, other_ways
+from arc_kaggle.models.prompt_comparison import nll_per_cell, other_ways
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
 from arc_kaggle.text.encoders import cell_symbols
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import PRESETS
 from arc_kaggle.text.prompt import query_prompt
 from arc_kaggle.text.tokens import TokenIds, tokenize
@@ -200,7 +201,7 @@ def check_weights(config: PreflightConfig, device: torch.device, available: int)
 
 def check_cells_of(model: LoadedModel) -> Check:
     """`load_model` refuses cells that merge; what is left is to say how many tokens a cell costs."""
-    lengths = {len(model.tokenizer.encode(cell, add_special_tokens=False)) for cell in cell_symbols(model.encoder)}
+    lengths = {len(model.notation.ids(cell)) for cell in cell_symbols(model.encoder)}
     stop = model.tokenizer.decode([model.end_id])
     found = f"{'/'.join(map(str, sorted(lengths)))} token a cell in {model.encoder.spec}, stop token {stop!r}"
     advice = "choose another encoder; `arc-kaggle symbols` names those that the tokenizer keeps apart"
@@ -209,11 +210,10 @@ def check_cells_of(model: LoadedModel) -> Check:
 
 def check_stop(model: LoadedModel, tasks: Tasks, config: PreflightConfig) -> Check:
     """Greedy answers, asked for and read as `solve` does, must end."""
-    fmt, encoder, tokenizer = model.prompt_format, model.encoder, model.tokenizer
     once = replace(config.generate, n_views=1)
     rng = np.random.default_rng(0)
-    requests = [request for task in tasks for request in make_requests(task, encoder, fmt, tokenizer, once, rng)]
-    interpreter = Interpreter(HFEngine(model, once.tokens_per_batch), encoder, fmt, tokenizer)
+    requests = [request for task in tasks for request in make_requests(task, model.notation, once, rng)]
+    interpreter = Interpreter(HFEngine(model, once.tokens_per_batch), model.notation)
     predictions = predict(requests, interpreter, once, Deadline.never())
     reasons = Counter(prediction.reason or "read as grids" for prediction in predictions)
     n_ended = len(requests) - reasons["no_end"] - reasons["prompt_too_long"]
@@ -227,13 +227,13 @@ def _counts(reasons: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
 
 
-def check_nll(model: LoadedModel, tasks: Tasks, others: dict[str, Asked]) -> Iterator[Check]:
+def check_nll(model: LoadedModel, tasks: Tasks, others: dict[str, Notation]) -> Iterator[Check]:
     """The known answers must be likelier under the model's prompt than under every other."""
     queries = [next(task.queries) for task in tasks]
-    own = [nll_per_cell(model, query, (model.prompt_format, model.encoder)) for query in queries]
+    own = [nll_per_cell(model, query, model.notation) for query in queries]
     for name, asked in others.items():
-        own_encoder = name not in PRESETS or PRESETS[name].encoder == asked[1].spec
-        encoder = "" if own_encoder else f" --encoder {asked[1].spec}"
+        own_encoder = name not in PRESETS or PRESETS[name].encoder == asked.encoder.spec
+        encoder = "" if own_encoder else f" --encoder {asked.encoder.spec}"
         yield compare_nll(name, own, [nll_per_cell(model, query, asked) for query in queries], encoder)
 
 
@@ -255,7 +255,7 @@ def compare_nll(name: str, own: Sequence[float], other: Sequence[float], encoder
 
 def check_fp16(model: LoadedModel, tasks: Tasks) -> Check:
     """A network made for bf16 may overflow in fp16, which is all that a T4 has."""
-    prompts = [query_prompt(next(task.queries), model.encoder, model.prompt_format) for task in tasks]
+    prompts = [query_prompt(next(task.queries), model.notation) for task in tasks]
     largest = largest_logit(model, tokenize(prompts[-1], model.tokenizer).ids)
     found = f"largest logit {largest:.4g} on one prompt"
     advice = "on a T4 answers would be noise: take a GPU that has bf16, or --precision fp32"

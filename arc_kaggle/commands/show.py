@@ -16,9 +16,9 @@ from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.task import Query, Task
-from arc_kaggle.text.encoders import parse_encoder
-from arc_kaggle.text.presets import Preset
-from arc_kaggle.text.prompt import Prompt, query_prompt, training_prompt, with_answer
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt import query_prompt, training_prompt, with_answer
+from arc_kaggle.text.prompt_format import Prompt
 from arc_kaggle.text.tokens import tokenize
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def _draw_prompt(view: Task, config: ShowConfig, path: Path | None, title: str, 
         tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model folder {config.model}: found no tokenizer that can be read") from error
-    preset = pick_preset(config.model, tokenizer, config.prompt, config.encoder)
-    loss = preset.loss if config.loss == "auto" else config.loss
-    example = tokenize(_prompt(view, config.what, replace(preset, loss=loss)), tokenizer)
+    notation = pick_preset(config.model, tokenizer, config.prompt, config.encoder).notation(tokenizer)
+    notation = notation if config.loss == "auto" else replace(notation, loss=config.loss)
+    example = tokenize(_prompt(view, config.what, notation), tokenizer)
     if path is None:
         return example_to_terminal(example, tokenizer, title, width)
     draw_example(example, tokenizer, path, title)
@@ -102,13 +102,12 @@ def _drawn(path: Path) -> Text:
     return Text(f"drawn into {path}")
 
 
-def _prompt(view: Task, what: str, preset: Preset) -> Prompt:
-    encoder, fmt = parse_encoder(preset.encoder), preset.format
+def _prompt(view: Task, what: str, notation: Notation) -> Prompt:
     if what == "training_prompt":
-        return training_prompt(view, encoder, fmt, preset.loss)
+        return training_prompt(view, notation)
     query = Query(view, 0)
-    prompt = query_prompt(query, encoder, fmt)
-    return prompt if query.answer is None else with_answer(prompt, query.answer, encoder, fmt)
+    prompt = query_prompt(query, notation)
+    return prompt if query.answer is None else with_answer(prompt, query.answer, notation)
 
 
 def _augmentation(task: Task, config: ShowConfig) -> Augmentation:

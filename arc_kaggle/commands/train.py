@@ -13,7 +13,7 @@ import torch
 from arc_kaggle.config.train import MAY_DIFFER, TrainConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.card import read_card
-from arc_kaggle.text.tokens import check_example
+from arc_kaggle.text.tokenizer_checks import check_example
 from arc_kaggle.training.checkpoint import Progress, load_checkpoint
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import Row, check_trackers
@@ -41,7 +41,7 @@ def train(config: TrainConfig) -> Facts:
     mixture = load_mixture(config)
     trainee = make_trainee(config, team.device)
     model = trainee.model
-    source = ExampleSource(mixture, model.encoder, model.preset, model.tokenizer, config)
+    source = ExampleSource(mixture, model.notation, config)
     check_first(source)
     validation = make_validation(source, model.pad_id)
 
@@ -71,7 +71,7 @@ def check_team(config: TrainConfig, team: Team) -> None:
 def check_first(source: ExampleSource) -> None:
     """Refuse data whose examples teach nothing, before the first step. Raises PromptError."""
     first = source.draw(np.random.default_rng(source.config.seed), source.config.max_tokens)
-    check_example(first, source.tokenizer, source.preset.format, "training data")
+    check_example(first, source.notation, "training data")
 
 
 def settings_of(config: TrainConfig) -> Row:

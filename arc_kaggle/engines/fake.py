@@ -12,7 +12,9 @@ from arc_kaggle.config.answer import GREEDY, Decoding, Search
 from arc_kaggle.engines.base import Completion, Drafts, Found, Nlls, check_prompts
 from arc_kaggle.errors import EngineError
 from arc_kaggle.system.deadline import Deadline
-from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.encoders import MinimalGridEncoder
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt_format import PromptFormat
 from arc_kaggle.text.tokens import TokenIds
 
 
@@ -102,9 +104,6 @@ def _check(prompts: Sequence[TokenIds], adapters: Sequence[str] | None, decoding
         raise EngineError(f"decoding: found {decoding}, but the fake engine has one answer to a prompt")
 
 
-fake_format = PromptFormat(begin="^", input="I", output="O", end="$", verify="O", right="O", wrong="I")
-
-
 class SymbolTokenizer:
     """Every character is one token; needs no files."""
 
@@ -118,3 +117,8 @@ class SymbolTokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return "".join(self.symbols[i] for i in token_ids)
+
+
+FAKE_FORMAT = PromptFormat(begin="^", input="I", output="O", end="$", verify="O", right="O", wrong="I")
+FAKE_NOTATION = Notation(MinimalGridEncoder(), FAKE_FORMAT, SymbolTokenizer())
+"""The notation of runs with EchoEngine."""

@@ -11,8 +11,9 @@ from typing import Any
 from arc_kaggle.config.solve import CARD_FILE
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import Preset
-from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.prompt_format import PromptFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +26,11 @@ class ModelCard:
     encoder: str = "minimal"
     loss: Loss = "outputs_but_first"
     inputs_format: PromptFormat | None = None
+
+    @classmethod
+    def of(cls, notation: Notation, recipe: str, facts: dict[str, Any]) -> ModelCard:
+        """The card of a model that reads and writes this notation."""
+        return cls(notation.format, recipe, facts, notation.encoder.spec, notation.loss, notation.inputs)
 
     @property
     def preset(self) -> Preset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -14,10 +14,10 @@ from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.models.four_bit import keep_one_layout, nf4_options
-from arc_kaggle.text.encoders import GridEncoder, parse_encoder
+from arc_kaggle.text.encoders import GridEncoder
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import Preset, find_preset
-from arc_kaggle.text.prompt import PromptFormat
-from arc_kaggle.text.tokens import check_format
+from arc_kaggle.text.tokenizer_checks import check_notation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,20 +28,22 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A causal LM and its tokenizer, how tasks are put to it, and the ids that end an answer and fill a batch."""
+    """A causal LM, the notation that it reads and writes, and the ids that end an answer and fill a batch."""
 
     network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    preset: Preset
-    encoder: GridEncoder
+    notation: Notation
     end_id: int
     pad_id: int
     autocast: torch.dtype | None
     """Compute type of matrix products over fp32 weights; None where weights and products have one type."""
 
     @property
-    def prompt_format(self) -> PromptFormat:
-        return self.preset.format
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return cast("PreTrainedTokenizerBase", self.notation.tokenizer)
+
+    @property
+    def encoder(self) -> GridEncoder:
+        return self.notation.encoder
 
     @property
     def device(self) -> torch.device:
@@ -86,14 +88,14 @@ def load_model(
         raise ModelError(f"model folder {folder}: {_one_line(error)}") from error
     autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
     network = keep_one_layout(network) if four_bit else network.to(target)
-    return _finish(network, tokenizer, pick_preset(folder, tokenizer, prompt, encoder), autocast)
+    return in_notation(network, pick_preset(folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
 
 
-def _finish(network: Any, tokenizer: Any, preset: Preset, autocast: torch.dtype | None) -> LoadedModel:
-    encoder = parse_encoder(preset.encoder)
-    end_id = check_format(tokenizer, encoder, preset.format)
-    pad_id = end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return LoadedModel(network.eval(), tokenizer, preset, encoder, end_id, pad_id, autocast)
+def in_notation(network: Any, notation: Notation, autocast: torch.dtype | None) -> LoadedModel:
+    """A network with the notation that it is asked in. Raises PromptError where its tokenizer does not carry that."""
+    end_id = check_notation(notation)
+    pad_id = getattr(notation.tokenizer, "pad_token_id", None)
+    return LoadedModel(network.eval(), notation, end_id, end_id if pad_id is None else pad_id, autocast)
 
 
 def pick_device(device: str) -> torch.device:
@@ -136,8 +138,7 @@ def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, A
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in stock_weights(model.network).items()}
     model.network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
     model.tokenizer.save_pretrained(folder)
-    preset = model.preset
-    write_card(folder, ModelCard(preset.format, recipe, facts, preset.encoder, preset.loss, preset.inputs))
+    write_card(folder, ModelCard.of(model.notation, recipe, facts))
 
 
 def stock_weights(network: Any) -> dict[str, torch.Tensor]:

@@ -18,9 +18,8 @@ from arc_kaggle.models.block_attention import LONGEST
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.memory_formulas import Footprint, Shape, project
 from arc_kaggle.tasks.dataset import Tasks
-from arc_kaggle.text.lengths import answer_tokens, count
 from arc_kaggle.text.prompt import query_prompt
-from arc_kaggle.text.tokens import TokenIds, token_limit, tokenize
+from arc_kaggle.text.tokens import TokenIds, tokenize
 
 PASSES_PER_STEP = 3
 """Forward passes that a training step takes as long as: the backward pass counts two."""
@@ -123,18 +122,15 @@ class MeanTask:
 
 def measure_tasks(model: LoadedModel, tasks: Tasks, generate: GenerateConfig) -> tuple[MeanTask, TokenIds]:
     """(the mean task, the prompt of median length), prompts cut off at the longest that is asked."""
-    fmt, encoder, tokenizer = model.prompt_format, model.encoder, model.tokenizer
+    notation = model.notation
     queries = [query for task in tasks for query in task.queries]
-    prompts = [query_prompt(query, encoder, fmt) for query in queries]
-    longest = min(generate.max_prompt_tokens, token_limit(tokenizer))
-    lengths = [min(count(prompt, tokenizer), longest) for prompt in prompts]
-    answers = [
-        answer_tokens(query.input if query.answer is None else query.answer, encoder, fmt, tokenizer)
-        for query in queries
-    ]
+    prompts = [query_prompt(query, notation) for query in queries]
+    longest = min(generate.max_prompt_tokens, notation.token_limit)
+    lengths = [min(notation.n_tokens(prompt), longest) for prompt in prompts]
+    answers = [len(notation.completion_ids(query.input if query.answer is None else query.answer)) for query in queries]
     median = prompts[int(np.argsort(lengths)[len(lengths) // 2])]
     size = MeanTask(float(np.mean(lengths)), float(np.mean(answers)), len(queries) / len(tasks))
-    return size, tokenize(median, tokenizer).ids[:longest]
+    return size, tokenize(median, model.tokenizer).ids[:longest]
 
 
 def project_seconds(size: MeanTask, speed: Speed, generate: GenerateConfig, tune: TuneConfig) -> tuple[float, float]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.models.loading import LoadedModel, in_notation
 from arc_kaggle.tasks.grid import N_COLOURS
+from arc_kaggle.text.box_tokenizer import FRAME, SYMBOLS, box_tokenizer
 from arc_kaggle.text.encoders import COORDINATES
 from arc_kaggle.text.presets import find_preset
-
-if TYPE_CHECKING:
-    pass
-from arc_kaggle.models.loading import LoadedModel, _finish
-from arc_kaggle.text.box_tokenizer import FRAME, SYMBOLS, box_tokenizer
 
 
 def new_model(
@@ -46,7 +42,8 @@ def new_model(
     network, tokenizer = LlamaForCausalLM(config), box_tokenizer(encoder)
     if encoder == "coordinates":
         _begin_as_sums(network.get_input_embeddings().weight)
-    return _finish(network, tokenizer, replace(find_preset("plain", tokenizer), encoder=encoder), autocast)
+    preset = replace(find_preset("plain", tokenizer), encoder=encoder)
+    return in_notation(network, preset.notation(tokenizer), autocast)
 
 
 @torch.no_grad()

@@ -12,42 +12,41 @@ from arc_kaggle.models.loading import LoadedModel, pick_preset
 from arc_kaggle.models.loss import collate, completion_loss
 from arc_kaggle.models.memory_formulas import BUCKET
 from arc_kaggle.tasks.task import Query
-from arc_kaggle.text.encoders import GridEncoder, parse_encoder
+from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import PRESETS
-from arc_kaggle.text.prompt import PromptFormat, query_prompt, with_answer
-from arc_kaggle.text.tokens import NOT_TRAINED, check_format, tokenize
-
-Asked = tuple[PromptFormat, GridEncoder]
-"""One way to put a task to a model."""
+from arc_kaggle.text.prompt import query_prompt, with_answer
+from arc_kaggle.text.prompt_format import PromptFormat
+from arc_kaggle.text.tokenizer_checks import check_notation
+from arc_kaggle.text.tokens import NOT_TRAINED, tokenize
 
 
 @torch.inference_mode()
-def nll_per_cell(model: LoadedModel, query: Query, asked: Asked) -> float:
+def nll_per_cell(model: LoadedModel, query: Query, notation: Notation) -> float:
     """NLL in nats of a query's known answer, its end included, by the cells of its grid."""
-    fmt, encoder = asked
     if query.answer is None:
         raise ConfigError(f"task {query.task.id}: found no test output, expected tasks with known answers")
-    prompt = with_answer(query_prompt(query, encoder, fmt), query.answer, encoder, fmt)
+    prompt = with_answer(query_prompt(query, notation), query.answer, notation)
     ids, labels = collate([tokenize(prompt, model.tokenizer)], model.pad_id, BUCKET)
     loss = completion_loss(model, ids.to(model.device), labels.to(model.device))
     return loss.item() * int((labels != NOT_TRAINED).sum()) / query.answer.size
 
 
-def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Asked], tuple[str, ...]]:
+def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Notation], tuple[str, ...]]:
     """Two perturbed prompts and those of all other presets; and the names of those that the tokenizer refuses.
 
     A preset comes with its own encoder, and where the tokenizer refuses that, with the model's. One that differs in
     what stands before the first pair alone is too much like the model's own to be compared.
     """
-    own: Asked = (model.prompt_format, model.encoder)
-    found: dict[str, Asked] = {}
+    own = model.notation
+    found: dict[str, Notation] = {}
     refusing: list[str] = []
     for name, change in (("swapped", swapped), ("unmarked", unmarked)):
-        if _takes(model, asked := (change(own[0]), own[1])):
+        if _takes(asked := replace(own, format=change(own.format))):
             found[name] = asked
         else:
             refusing.append(f"nll against {name}")
-    presets: dict[str, Asked] = {}
+    presets: dict[str, Notation] = {}
     for name in (*PRESETS, "auto"):
         asked_by_preset = _of_preset(model, folder, name)
         if asked_by_preset is None:
@@ -57,26 +56,27 @@ def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Asked], tupl
     return {name: asked for name, asked in (found | presets).items() if asked != own}, tuple(refusing)
 
 
-def _of_preset(model: LoadedModel, folder: Path, name: str) -> Asked | None:
+def _of_preset(model: LoadedModel, folder: Path, name: str) -> Notation | None:
     """A preset in its own encoder or in the model's, whichever the tokenizer takes; None where it takes neither."""
     try:
         preset = pick_preset(folder, model.tokenizer, name)
     except ArcKaggleError:
         return None
-    ways = ((preset.format, encoder) for encoder in (parse_encoder(preset.encoder), model.encoder))
-    return next((asked for asked in ways if _takes(model, asked)), None)
+    own_cells = replace(model.notation, format=preset.format)
+    ways = (own_cells.in_encoder(parse_encoder(preset.encoder)), own_cells)
+    return next((way for way in ways if _takes(way)), None)
 
 
-def _takes(model: LoadedModel, asked: Asked) -> bool:
+def _takes(notation: Notation) -> bool:
     try:
-        check_format(model.tokenizer, asked[1], asked[0])
+        check_notation(notation)
     except ArcKaggleError:
         return False
     return True
 
 
-def _alike(a: Asked, b: Asked) -> bool:
-    return (replace(a[0], begin=""), a[1]) == (replace(b[0], begin=""), b[1])
+def _alike(a: Notation, b: Notation) -> bool:
+    return (replace(a.format, begin=""), a.encoder) == (replace(b.format, begin=""), b.encoder)
 
 
 def swapped(fmt: PromptFormat) -> PromptFormat:

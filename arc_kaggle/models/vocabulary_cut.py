@@ -21,8 +21,10 @@ from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS, Grid
 from arc_kaggle.tasks.task import Pair, Task
-from arc_kaggle.text.encoders import GridEncoder, parse_encoder
-from arc_kaggle.text.prompt import Prompt, PromptFormat, training_prompt
+from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt import training_prompt
+from arc_kaggle.text.prompt_format import Prompt
 from arc_kaggle.text.tokens import Tokenizer, token_limit, tokenize
 
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -63,42 +65,43 @@ def cut_vocabulary(model: LoadedModel, fallback_encoder: str = "") -> LoadedMode
 
     Adapters that train embeddings or head then fit the cut model, and not the whole one.
     """
-    encoders = [model.encoder, *([parse_encoder(fallback_encoder)] if fallback_encoder else [])]
-    used = used_ids(model.tokenizer, encoders, model.prompt_format)
+    fallback = [parse_encoder(fallback_encoder)] if fallback_encoder else []
+    used = used_ids(model.notation).union(*(used_ids(model.notation.in_encoder(encoder)) for encoder in fallback))
     specials = [getattr(model.tokenizer, name, None) for name in SPECIAL_IDS]
     kept = tuple(sorted({*used, model.end_id, model.pad_id, *(i for i in specials if i is not None)}))
     tokenizer = CutTokenizer(model.tokenizer, kept)
     shrink(model.network, kept)
     new = tokenizer.new_ids
-    return replace(model, tokenizer=tokenizer, end_id=new[model.end_id], pad_id=new[model.pad_id])
+    notation = replace(model.notation, tokenizer=tokenizer)
+    return replace(model, notation=notation, end_id=new[model.end_id], pad_id=new[model.pad_id])
 
 
-def used_ids(tokenizer: Tokenizer, encoders: Sequence[GridEncoder], fmt: PromptFormat) -> set[int]:
-    """Ids of all tokens that tasks in these encoders and this format are made of, whatever is trained on."""
-    prompts = (prompt for encoder in encoders for prompt in covering_prompts(encoder, fmt))
-    grids = (encoder.encode(grid) for encoder in encoders for grid in _corners())
+def used_ids(notation: Notation) -> set[int]:
+    """Ids of all tokens that tasks in this notation are made of, whatever is trained on."""
+    fmt = notation.format
+    grids = (notation.encoder.encode(grid) for grid in _corners())
     verdicts = filter(None, (fmt.verify, fmt.right, fmt.wrong))
     counted = (*grids, fmt.answer_end, fmt.stop_text, *verdicts)  # texts whose tokens are counted, each by itself
-    alone = {i for text in counted for i in tokenizer.encode(text, add_special_tokens=False)}
-    return alone.union(*(tokenize(prompt, tokenizer).ids.tolist() for prompt in prompts))
+    alone = {i for text in counted for i in notation.ids(text)}
+    return alone.union(*(tokenize(prompt, notation.tokenizer).ids.tolist() for prompt in covering_prompts(notation)))
 
 
-def covering_prompts(encoder: GridEncoder, fmt: PromptFormat) -> Iterator[Prompt]:
+def covering_prompts(notation: Notation) -> Iterator[Prompt]:
     """Prompts that hold every text a prompt can hold.
 
     Where a token could reach over the border of a grid: all colours before it and behind it, in every kind of span.
     Inside of grids, whose cells are tokens of their own (`check_cells`): all shapes, on either side of a pair. And
     the numbers of as many pairs as a task may have.
     """
-    cells = list(_corners())
+    cells, by_loss = list(_corners()), {loss: replace(notation, loss=loss) for loss in get_args(Loss)}
     for a, b in product(cells, cells):
         pairs = (Pair(a, b), Pair(np.tile(a, (2, 2)), np.tile(b, (2, 2))), Pair(a, b))
-        for loss in get_args(Loss):
-            yield training_prompt(Task("corners", pairs, ()), encoder, fmt, loss)
+        for trained in by_loss.values():
+            yield training_prompt(Task("corners", pairs, ()), trained)
     for row in range(MAX_SIDE):
         many = tuple(Pair(_grid(row, side), _grid(side, row)) for side in range(MAX_SIDE))
-        for loss in get_args(Loss) if row == 0 else ("outputs",):
-            yield training_prompt(Task("shapes", many, ()), encoder, fmt, loss)
+        for loss in by_loss if row == 0 else ("outputs",):
+            yield training_prompt(Task("shapes", many, ()), by_loss[loss])
 
 
 def _corners() -> Iterator[Grid]:

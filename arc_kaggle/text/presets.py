@@ -22,7 +22,10 @@ from typing import Any, Protocol
 
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.errors import PromptError
-from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt_format import PromptFormat
+from arc_kaggle.text.tokens import Tokenizer
 
 Messages = list[dict[str, str]]
 
@@ -52,6 +55,10 @@ class Preset:
         tokens = {"{bos}": bos or "", "{eos}": eos or ""}
         inputs = None if self.inputs is None else _filled(self.inputs, tokens)
         return replace(self, format=_filled(self.format, tokens), inputs=inputs)
+
+    def notation(self, tokenizer: Tokenizer) -> Notation:
+        """The preset as one tokenizer writes it. Raises ConfigError for an encoder that does not exist."""
+        return Notation(parse_encoder(self.encoder), self.format, tokenizer, self.loss, self.inputs)
 
 
 def _filled(fmt: PromptFormat, tokens: dict[str, str]) -> PromptFormat:

@@ -16,9 +16,10 @@ from arc_kaggle.errors import ArcKaggleError, PromptError
 from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
 from arc_kaggle.tasks.grid import N_COLOURS, Grid, same_grid
 from arc_kaggle.tasks.task import Pair, Query, Task
-from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.fit_prompt import fit_training
-from arc_kaggle.text.prompt import Prompt, PromptFormat, Span, query_prompt, written_answer
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt import query_prompt
+from arc_kaggle.text.prompt_format import Prompt, PromptFormat, Span
 from arc_kaggle.text.tokens import Example, TokenIds, Tokenizer, single_token
 
 MOST_CHANGED = 0.25
@@ -52,11 +53,11 @@ def verdicts_of(fmt: PromptFormat) -> Verdicts:
     return Verdicts(fmt.verify, fmt.right, fmt.wrong)
 
 
-def check_verdicts(fmt: PromptFormat, tokenizer: Tokenizer) -> None:
+def check_verdicts(notation: Notation) -> None:
     """Raise PromptError for a format that asks for no verdict, or a tokenizer to which one is not one token."""
-    verdicts = verdicts_of(fmt)
+    verdicts = verdicts_of(notation.format)
     try:
-        right, wrong = verdicts.endings(tokenizer)
+        right, wrong = verdicts.endings(notation.tokenizer)
     except ArcKaggleError:
         raise
     except Exception as error:  # a closed vocabulary raises what it likes for characters that it does not have
@@ -71,26 +72,20 @@ def check_verdicts(fmt: PromptFormat, tokenizer: Tokenizer) -> None:
         )
 
 
-def verify_prompt(task: Task, proposed: Grid, is_right: bool, encoder: GridEncoder, fmt: PromptFormat) -> Prompt:
+def verdict_prompt(task: Task, proposed: Grid, is_right: bool, notation: Notation) -> Prompt:
     """All train pairs of a view, for the last of them a proposed output, and the verdict on it: that alone is trained.
 
     Its tokens are those that scoring puts behind a query's prompt: every span is tokenized by itself there too.
     """
-    verdicts, (*shown, asked) = verdicts_of(fmt), task.train
+    verdicts, (*shown, asked) = verdicts_of(notation.format), task.train
     query = Query(Task(task.id, tuple(shown), (asked,)), 0)
     verdict = Span(verdicts.right if is_right else verdicts.wrong, True)
-    proposal = (Span(written_answer(proposed, encoder, fmt)), Span(verdicts.question))
-    return Prompt((*query_prompt(query, encoder, fmt).spans, *proposal, verdict))
+    proposal = (Span(notation.completion(proposed)), Span(verdicts.question))
+    return Prompt((*query_prompt(query, notation).spans, *proposal, verdict))
 
 
-def verify_example(
-    view: Task,
-    encoder: GridEncoder,
-    fmt: PromptFormat,
-    tokenizer: Tokenizer,
-    max_tokens: int,
-    drop: Drop,
-    rng: np.random.Generator,
+def verdict_example(
+    view: Task, notation: Notation, max_tokens: int, drop: Drop, rng: np.random.Generator
 ) -> Example | None:
     """An example of a verdict on the last train pair of a view, by even chance on a spoiled one; None where none fits.
 
@@ -98,12 +93,12 @@ def verify_example(
     """
     is_right, seed = bool(rng.random() < 0.5), int(rng.integers(2**63))
 
-    def propose(task: Task, encoder: GridEncoder, fmt: PromptFormat) -> Prompt:
+    def propose(task: Task, notation: Notation) -> Prompt:
         answer = known_output(task.train[-1])
         grid = answer if is_right else spoiled(task, np.random.default_rng(seed))
-        return verify_prompt(task, grid, is_right, encoder, fmt)
+        return verdict_prompt(task, grid, is_right, notation)
 
-    fitted = fit_training(view, encoder, fmt, tokenizer, max_tokens, drop, propose)
+    fitted = fit_training(view, notation, max_tokens, drop, propose)
     return fitted.example if fitted.fits else None
 
 

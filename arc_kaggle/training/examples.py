@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,10 @@ from arc_kaggle.tasks.augmentation import sample_augmentation
 from arc_kaggle.tasks.dataset import n_symbols
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
 from arc_kaggle.tasks.task import Task
-from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.fit_prompt import MakePrompt, fit_training
-from arc_kaggle.text.presets import Preset
-from arc_kaggle.text.prompt import PromptFormat, inputs_prompt, training_prompt
-from arc_kaggle.text.tokens import Example, Tokenizer
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt import inputs_prompt, training_prompt
+from arc_kaggle.text.tokens import Example
 from arc_kaggle.training.mixture import Mixture, Pairs, Rule, pair_symbols
 from arc_kaggle.training.remake import remake
 
@@ -30,16 +28,14 @@ class ExampleSource:
     """Draws examples of a mixture in a model's prompt."""
 
     mixture: Mixture
-    encoder: GridEncoder
-    preset: Preset
-    tokenizer: Tokenizer
+    notation: Notation
     config: TrainConfig
     tokens_per_symbol: float = field(init=False)
     """Tokens of a large grid in the model's encoding for each symbol of the minimal one."""
 
     def __post_init__(self) -> None:
         grid = np.add.outer(np.arange(MAX_SIDE), np.arange(MAX_SIDE)).astype(np.int8) % N_COLOURS
-        n_tokens = len(self.tokenizer.encode(self.encoder.encode(grid), add_special_tokens=False))
+        n_tokens = len(self.notation.ids(self.notation.encoder.encode(grid)))
         object.__setattr__(self, "tokens_per_symbol", n_tokens / n_symbols(grid))
 
     def draw(self, rng: np.random.Generator, max_tokens: int) -> Example:
@@ -75,11 +71,11 @@ class ExampleSource:
     def example(self, pairs: Pairs, rng: np.random.Generator, max_tokens: int) -> Example | None:
         """The pairs in a random view, or as many of them as fit; None where no two do."""
         view = sample_augmentation(rng, len(pairs), self.config.keep_background).apply_task(Task("", pairs, ()))
-        make: MakePrompt = partial(training_prompt, loss=self.config.loss)
-        fmt = self.preset.format
+        make: MakePrompt = training_prompt
+        notation = replace(self.notation, loss=self.config.loss)
         if self.config.inputs_share and rng.random() < self.config.inputs_share:
-            fmt, make = inputs_format(self.preset), inputs_prompt
-        fitted = fit_training(view, self.encoder, fmt, self.tokenizer, max_tokens, "last", make)
+            notation, make = self.notation.for_inputs, inputs_prompt
+        fitted = fit_training(view, notation, max_tokens, "last", make)
         return fitted.example if fitted.fits else None
 
 
@@ -91,10 +87,3 @@ def choose_fitting(lengths: NDArray[np.int64], symbols: float, wanted: int) -> l
             chosen.append(i)
             symbols -= int(length)
     return chosen
-
-
-def inputs_format(preset: Preset) -> PromptFormat:
-    """The format of prompts that generate an input from inputs. Raises ConfigError where the preset has none."""
-    if preset.inputs is None:
-        raise ConfigError("option inputs_share: the model's prompt has no form for input from inputs; name a --prompt")
-    return preset.inputs

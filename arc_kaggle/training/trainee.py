@@ -90,9 +90,7 @@ def _lora(model: LoadedModel, config: TrainConfig) -> Trainee:
 
     def save(folder: Path, facts: Facts) -> None:
         adapter.save(folder)
-        preset = model.preset
-        card = ModelCard(preset.format, config.recipe, facts, preset.encoder, preset.loss, preset.inputs)
-        write_card(folder, card)
+        write_card(folder, ModelCard.of(model.notation, config.recipe, facts))
 
     return Trainee(model, _trained_weights(model), save)
 

@@ -57,15 +57,12 @@ class Validation:
     def _solved(self, model: LoadedModel) -> Counter[str]:
         """Puzzles solved by source."""
         tasks = {task.id: (name, task) for name, tasks in self.puzzles.items() for task in tasks}
-        encoder, fmt, tokenizer = model.encoder, model.prompt_format, model.tokenizer
         rng = np.random.default_rng(0)  # of one view, the task as it is, nothing is drawn
         requests = [
-            request
-            for _, task in tasks.values()
-            for request in make_requests(task, encoder, fmt, tokenizer, self.config, rng)
+            request for _, task in tasks.values() for request in make_requests(task, model.notation, self.config, rng)
         ]
         solved: Counter[str] = Counter()
-        interpreter = Interpreter(HFEngine(model), encoder, fmt, tokenizer)
+        interpreter = Interpreter(HFEngine(model), model.notation)
         for found in predict(requests, interpreter, self.config, Deadline.never()):
             name, task = tasks[found.task_id]
             answer = task.test[0].output

@@ -21,7 +21,7 @@ from arc_kaggle.answering.rescore import rescore
 from arc_kaggle.config.answer import Decoding, GenerateConfig, RescoreConfig, Search
 from arc_kaggle.config.solve import BOX_FOLDER
 from arc_kaggle.engines.base import Completion, Drafts, Engine, Found, Nlls
-from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
+from arc_kaggle.engines.fake import FAKE_NOTATION, EchoEngine, SymbolTokenizer
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.early_stopping import asked_for
@@ -34,9 +34,8 @@ from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
 from arc_kaggle.tasks.task import Pair, Task
-from arc_kaggle.text.encoders import MinimalGridEncoder
 
-TOKENIZER, ENCODER = SymbolTokenizer(), MinimalGridEncoder()
+TOKENIZER, ENCODER = SymbolTokenizer(), FAKE_NOTATION.encoder
 END = TOKENIZER.id_of("$")
 TASK = Task("small", (Pair(as_grid([[1]]), as_grid([[2]])),) * 2, (Pair(as_grid([[3, 4], [5, 6]]), None),))
 
@@ -80,7 +79,7 @@ class ScriptedEngine:
         return request.augmentation.invert(ENCODER.decode(TOKENIZER.decode(ids[:-1].tolist())))
 
 
-INTERPRETER = Interpreter(EchoEngine(TOKENIZER.id_of("I"), END), ENCODER, fake_format, TOKENIZER)
+INTERPRETER = Interpreter(EchoEngine(TOKENIZER.id_of("I"), END), FAKE_NOTATION)
 
 
 def run(config: GenerateConfig, answers: dict[int, list[list[list[int]]]]) -> tuple[ScriptedEngine, list[Prediction]]:
@@ -91,7 +90,7 @@ def run(config: GenerateConfig, answers: dict[int, list[list[list[int]]]]) -> tu
 
 
 def requests_of(task: Task, config: GenerateConfig) -> list[Request]:
-    return list(make_requests(task, ENCODER, fake_format, TOKENIZER, config, np.random.default_rng(0)))
+    return list(make_requests(task, FAKE_NOTATION, config, np.random.default_rng(0)))
 
 
 def same(found: Sequence[Grid], expected: Sequence[list[list[int]]]) -> bool:
@@ -174,7 +173,7 @@ def test_a_lead_is_counted_in_views() -> None:
 
 def test_the_views_asked_for_are_those_of_the_whole() -> None:
     config = GenerateConfig(n_views=6)
-    some = make_requests(TASK, ENCODER, fake_format, TOKENIZER, config, np.random.default_rng(0), range(3, 5))
+    some = make_requests(TASK, FAKE_NOTATION, config, np.random.default_rng(0), range(3, 5))
     whole = requests_of(TASK, config)
     assert [(r.view, r.augmentation, r.ids.tolist()) for r in some] == [
         (r.view, r.augmentation, r.ids.tolist()) for r in whole[3:5]
@@ -240,7 +239,7 @@ STAGES: list[tuple[Stage, tuple[int, int]]] = [
 @cache
 def box() -> Interpreter:
     model = replace(load_model(BOX_FOLDER, "fp32", "cpu"), autocast=None)
-    return Interpreter(HFEngine(model), model.encoder, model.prompt_format, model.tokenizer)
+    return Interpreter(HFEngine(model), model.notation)
 
 
 @cache
@@ -258,9 +257,7 @@ def answered(
     requests = [
         request
         for task in some_tasks()
-        for request in make_requests(
-            task, interpreter.encoder, interpreter.fmt, interpreter.tokenizer, config, np.random.default_rng(1), views
-        )
+        for request in make_requests(task, interpreter.notation, config, np.random.default_rng(1), views)
     ]
     return sorted(predict(requests, interpreter, config, Deadline.never(), known), key=lambda p: p.key)
 

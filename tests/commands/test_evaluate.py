@@ -35,7 +35,7 @@ from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.run.solve import solve
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.task import task_from_json
-from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.prompt_format import PromptFormat
 
 ROOT = Path(__file__).parents[2]
 PLAIN = PromptFormat("<bos>", "I", "O", "<eos>")

@@ -45,14 +45,14 @@ from arc_kaggle.models.memory_formulas import Footprint
 from arc_kaggle.models.new_model import new_model
 from arc_kaggle.models.prompt_comparison import nll_per_cell, other_ways, swapped, unmarked
 from arc_kaggle.text.presets import PRESETS
-from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.prompt_format import PromptFormat
 
 SMALL = GenerateConfig(n_views=2, max_prompt_tokens=200, max_new_tokens=56, tokens_per_batch=1024)
 TASKS = (small_task(),)
 
 
 def with_format(model: LoadedModel, fmt: PromptFormat) -> LoadedModel:
-    return replace(model, preset=replace(model.preset, format=fmt))
+    return replace(model, notation=replace(model.notation, format=fmt))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_lower_means_in_the_mean_and_in_most_tasks(own: Sequence[float], other: 
 def test_nll_per_cell_is_that_of_the_answer_and_its_end_by_the_full_definition() -> None:
     model = lively_model(0)
     query = next(TASKS[0].queries)
-    fmt = model.prompt_format
+    fmt = model.notation.format
     shown = "".join(f"I{a}O{b}{fmt.end}" for a, b in (("12", "2\n1"), ("3", "44")))
     prompt, answer = f"{fmt.begin}{shown}I56O", f"6\n5{fmt.end}"
     n_prompt = len(model.tokenizer.encode(prompt, add_special_tokens=False))
@@ -150,13 +150,13 @@ def test_nll_per_cell_is_that_of_the_answer_and_its_end_by_the_full_definition()
     with torch.inference_mode():
         log_probs = model.network(input_ids=ids).logits[0, :-1].log_softmax(dim=-1)
     expected = -log_probs.gather(1, ids[0, 1:, None])[n_prompt - 1 :].sum().item() / 2
-    assert nll_per_cell(model, query, (fmt, model.encoder)) == pytest.approx(expected, rel=1e-5)
+    assert nll_per_cell(model, query, model.notation) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_task_without_its_answer_is_an_error_that_names_it() -> None:
     model, hidden = new_model(64, 1, 0), TASKS[0].without_solution()
     with pytest.raises(ConfigError, match="task small: found no test output"):
-        nll_per_cell(model, next(hidden.queries), (model.prompt_format, model.encoder))
+        nll_per_cell(model, next(hidden.queries), model.notation)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -182,7 +182,7 @@ def test_other_presets_are_asked_where_the_tokenizer_takes_them(tmp_path: Path) 
         "nll against architects",
         "nll against nvarc",
     )
-    assert [*other_ways(with_format(model, unmarked(model.prompt_format)), tmp_path)[0]] == ["swapped", "plain"]
+    assert [*other_ways(with_format(model, unmarked(model.notation.format)), tmp_path)[0]] == ["swapped", "plain"]
 
 
 @pytest.mark.parametrize(("ends", "n_ended"), [(True, 1), (False, 0)])

@@ -27,7 +27,9 @@ from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import as_grid
 from arc_kaggle.tasks.task import Pair, Task
 from arc_kaggle.text.encoders import MinimalGridEncoder
-from arc_kaggle.text.prompt import PromptFormat, training_prompt
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt import training_prompt
+from arc_kaggle.text.prompt_format import PromptFormat
 from arc_kaggle.text.tokens import Example, tokenize
 
 SYMBOLS = ("<bos>", "<eos>", "I", "O", "\n", *"0123456789", " $x^2$ ", "ñ\x1b日", "")
@@ -52,8 +54,8 @@ TASK = Task("t", (Pair(COLOURS, as_grid([[7]])), Pair(as_grid([[1, 2]]), as_grid
 
 @pytest.fixture
 def example() -> Example:
-    fmt = PromptFormat("<bos>", "I", "O", "<eos>")
-    return tokenize(training_prompt(TASK, MinimalGridEncoder(), fmt), TOKENIZER)
+    notation = Notation(MinimalGridEncoder(), PromptFormat("<bos>", "I", "O", "<eos>"), TOKENIZER)
+    return tokenize(training_prompt(TASK, notation), TOKENIZER)
 
 
 def printed(text, tty: bool) -> str:

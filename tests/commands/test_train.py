@@ -77,7 +77,7 @@ def test_what_is_trained_loads_and_says_how_it_was_made(tmp_path: Path) -> None:
     facts = train(config)
     model, card = load_model(config.out), read_card(config.out)
     assert card is not None
-    assert (card.recipe, card.facts, card.prompt_format) == ("lora", facts, model.prompt_format)
+    assert (card.recipe, card.facts, card.prompt_format) == ("lora", facts, model.notation.format)
     told = (facts["steps"], facts["data"], facts["leaks_trained_on"], facts["started_from"])
     assert told == (3, ["data.json"], [], None)
     (source,) = source_of(config).mixture.sources

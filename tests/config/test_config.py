@@ -17,7 +17,7 @@ from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig, recipe_of
 from arc_kaggle.config.tune import RECIPES, LoraConfig, TuneConfig
 from arc_kaggle.errors import ArcKaggleError, ConfigError, ModelError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
-from arc_kaggle.text.prompt import PromptFormat
+from arc_kaggle.text.prompt_format import PromptFormat
 
 
 def config_of(**options: Any) -> SolveConfig:

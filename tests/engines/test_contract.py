@@ -13,7 +13,7 @@ from vllm_engines import vllm_engine
 
 from arc_kaggle.config.answer import Decoding, Search
 from arc_kaggle.engines.base import Completion, Drafts, Engine, Found, Nlls
-from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
+from arc_kaggle.engines.fake import FAKE_FORMAT, EchoEngine, SymbolTokenizer
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import EngineError
 from arc_kaggle.system.deadline import Deadline
@@ -48,7 +48,7 @@ class Candidate:
 
 def fake() -> Candidate:
     tokenizer = SymbolTokenizer()
-    end_id = tokenizer.id_of(fake_format.end)
+    end_id = tokenizer.id_of(FAKE_FORMAT.end)
     return Candidate(EchoEngine(tokenizer.id_of("I"), end_id), end_id, len(tokenizer.symbols))
 
 

@@ -194,13 +194,13 @@ def tuned_box() -> tuple[LoadedModel, list[TokenIds]]:
     views = [sample_augmentation(rng, 2, symmetry=i % 8).apply_task(task) for i in range(168)]
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=3e-3)
     for first in range(8, 168, 8):
-        texts = [training_prompt(view, model.encoder, model.prompt_format) for view in views[first : first + 8]]
+        texts = [training_prompt(view, model.notation) for view in views[first : first + 8]]
         batch = collate([tokenize(text, model.tokenizer) for text in texts], model.pad_id, bucket=8)
         completion_loss(model, *batch).backward()
         optimizer.step()
         optimizer.zero_grad()
     queries = [query for view in views[:8] for query in view.queries]
-    texts = [query_prompt(query, model.encoder, model.prompt_format) for query in queries]
+    texts = [query_prompt(query, model.notation) for query in queries]
     return model, [tokenize(text, model.tokenizer).ids for text in texts]
 
 

@@ -188,7 +188,7 @@ def test_a_model_saved_in_parts_is_stock(model: LoadedModel, tmp_path: Path) -> 
 
 def test_other_models_are_left_alone(model: LoadedModel) -> None:
     plain = new_model(32, 1, 0)
-    for other in (plain, replace(model, encoder=parse_encoder("minimal"))):
+    for other in (plain, replace(model, notation=model.notation.in_encoder(parse_encoder("minimal")))):
         names = list(other.network.state_dict())
         with in_parts(other):
             assert not has_parts(other) and list(other.network.state_dict()) == names

@@ -51,7 +51,7 @@ def examples_of(model: LoadedModel, seed: int) -> Iterator[Example]:
     grids = [np.array([[1, 2], [i + seed, 3]], dtype=np.int8) for i in range(3)]
     task = Task("copy", tuple(Pair(grid, grid) for grid in grids), (Pair(grids[0], None),))
     rng = np.random.default_rng(seed)
-    return tuning_examples(task, model.encoder, model.prompt_format, model.tokenizer, LORA, rng)
+    return tuning_examples(task, model.notation, LORA, rng)
 
 
 def tune(tuner: InProcessTuner, seed: int = 0) -> Any:

@@ -67,7 +67,7 @@ def test_a_saved_model_loads_as_it_was_in_bf16(folder: Path) -> None:
     rounded = {name: tensor.to(torch.bfloat16).float() for name, tensor in MODEL.network.state_dict().items()}
     assert all(torch.equal(tensor, rounded[name]) for name, tensor in model.network.state_dict().items())
     assert {parameter.dtype for parameter in model.network.parameters()} == {torch.float32}
-    assert (model.prompt_format, model.end_id, model.pad_id) == (MODEL.prompt_format, MODEL.end_id, MODEL.pad_id)
+    assert (model.notation.format, model.end_id, model.pad_id) == (MODEL.notation.format, MODEL.end_id, MODEL.pad_id)
     assert model.tokenizer.get_vocab() == MODEL.tokenizer.get_vocab()
     assert not model.network.training
     torch.testing.assert_close(logits_of(model.network), logits_of(MODEL.network), rtol=0, atol=0.05)
@@ -76,7 +76,7 @@ def test_a_saved_model_loads_as_it_was_in_bf16(folder: Path) -> None:
 def test_the_card_stands_beside_the_weights(folder: Path) -> None:
     card = read_card(folder)
     assert card is not None
-    assert (card.prompt_format, card.recipe, card.facts) == (MODEL.prompt_format, "box", {"steps": 3})
+    assert (card.prompt_format, card.recipe, card.facts) == (MODEL.notation.format, "box", {"steps": 3})
 
 
 UNREADABLE: dict[str, tuple[Change, str]] = {
@@ -118,14 +118,14 @@ def test_a_card_that_cannot_be_read_is_refused(folder: Path, text: str) -> None:
 
 def test_a_folder_without_a_card_gets_a_plain_format(folder: Path) -> None:
     remove(CARD_FILE)(folder)
-    fmt = load(folder).prompt_format
+    fmt = load(folder).notation.format
     assert (fmt.begin, fmt.input, fmt.output, fmt.end) == ("<bos>", "I", "O", "<eos>")
 
 
 def test_no_begin_is_an_empty_begin(folder: Path) -> None:
     remove(CARD_FILE)(folder)
     edit_json("tokenizer_config.json", bos_token=None)(folder)
-    assert load(folder).prompt_format.begin == ""
+    assert load(folder).notation.format.begin == ""
 
 
 def test_neither_card_nor_end_is_refused(folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,15 +23,17 @@ from arc_kaggle.config.tune import LoraConfig, Loss
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models import vocabulary_cut as vocabulary
-from arc_kaggle.models.loading import LoadedModel, save_model
+from arc_kaggle.models.loading import LoadedModel, in_notation, save_model
 from arc_kaggle.models.vocabulary_cut import CutTokenizer, cut_vocabulary, shrink, used_ids
 from arc_kaggle.run.worker.main import load_method
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.task import Pair, Task
-from arc_kaggle.text.encoders import MinimalGridEncoder, RowNumberEncoder, parse_encoder
+from arc_kaggle.text.encoders import MinimalGridEncoder, RowNumberEncoder
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import PRESETS, Preset
-from arc_kaggle.text.prompt import PromptFormat, training_prompt
-from arc_kaggle.text.tokens import TokenIds, check_format, tokenize
+from arc_kaggle.text.prompt import training_prompt
+from arc_kaggle.text.prompt_format import PromptFormat
+from arc_kaggle.text.tokens import TokenIds, tokenize
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 FORMATS = ["plain", "arc24", "nvarc"]
@@ -42,7 +45,7 @@ def found_once() -> Iterator[None]:
     """The tokens in use are found once for each format and encoder: it takes a second."""
     found = cache(used_ids)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabulary, "used_ids", lambda tokenizer, encoders, fmt: found(tokenizer, tuple(encoders), fmt))
+        patch.setattr(vocabulary, "used_ids", found)
         yield
 
 
@@ -63,9 +66,7 @@ def model_of(name: str = "nvarc", tied: bool = True, seed: int = 0) -> LoadedMod
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(10 if parameter.ndim == 2 else 1)
-    encoder = parse_encoder(preset.encoder)
-    end_id = check_format(tokenizer, encoder, preset.format)
-    return LoadedModel(network, tokenizer, preset, encoder, end_id, tokenizer.pad_token_id, None)
+    return in_notation(network, preset.notation(tokenizer), None)
 
 
 def task_of(seed: int) -> Task:
@@ -76,7 +77,7 @@ def task_of(seed: int) -> Task:
 
 def prompts_of(model: LoadedModel, seed: int = 0) -> list[TokenIds]:
     config, rng = GenerateConfig(n_views=3), np.random.default_rng(seed)
-    requests = make_requests(task_of(seed), model.encoder, model.prompt_format, model.tokenizer, config, rng)
+    requests = make_requests(task_of(seed), model.notation, config, rng)
     return [request.ids for request in requests]
 
 
@@ -143,13 +144,12 @@ def test_greedy_answers_are_the_same_where_the_full_model_stays_within_the_kept(
 
 
 @cache
-def covered(name: str, spec: str) -> tuple[Any, CutTokenizer, Any]:
+def covered(name: str, spec: str) -> tuple[Notation, Notation]:
+    """The notation of a format with the full tokenizer, and with the one that was cut for it."""
     preset = preset_of(name)
-    encoder = parse_encoder(spec or preset.encoder)
-    tokenizer = trained_tokenizer()
-    stop = tokenizer.encode(preset.format.stop_text, add_special_tokens=False)
-    kept = vocabulary.used_ids(tokenizer, [encoder], preset.format) | set(stop)
-    return preset.format, CutTokenizer(tokenizer, tuple(sorted(kept))), encoder
+    full = replace(preset, encoder=spec or preset.encoder).notation(trained_tokenizer())
+    kept = tuple(sorted(vocabulary.used_ids(full)))
+    return full, replace(full, tokenizer=CutTokenizer(full.tokenizer, kept))
 
 
 @pytest.mark.parametrize("name", ["plain", "arc24", "architects", "nvarc"])
@@ -157,29 +157,30 @@ def covered(name: str, spec: str) -> tuple[Any, CutTokenizer, Any]:
 @settings(max_examples=15)
 @given(task=tasks(), loss=st.sampled_from(get_args(Loss)))
 def test_no_task_needs_a_token_that_was_cut(name: str, spec: str, task: Task, loss: Loss) -> None:
-    fmt, tokenizer, encoder = covered(name, spec)
-    full = partial(tokenize, tokenizer=tokenizer.full)
-    requests = make_requests(task, encoder, fmt, tokenizer, GenerateConfig(n_views=2), np.random.default_rng(0))
-    found = [request.ids for request in requests]
-    requests = make_requests(task, encoder, fmt, tokenizer.full, GenerateConfig(n_views=2), np.random.default_rng(0))
-    assert [[tokenizer.kept[i] for i in ids] for ids in found] == [request.ids.tolist() for request in requests]
+    full, cut = covered(name, spec)
+    kept = cut.tokenizer.kept  # type: ignore[attr-defined]
+    before, after = (
+        [request.ids for request in make_requests(task, each, GenerateConfig(n_views=2), np.random.default_rng(0))]
+        for each in (full, cut)
+    )
+    assert [[kept[i] for i in ids] for ids in after] == [ids.tolist() for ids in before]
     if len(task.train) > 1:
-        prompt = training_prompt(task, encoder, fmt, loss)
-        assert [tokenizer.kept[i] for i in tokenize(prompt, tokenizer).ids] == full(prompt).ids.tolist()
+        prompt = training_prompt(task, replace(full, loss=loss))
+        assert [kept[i] for i in tokenize(prompt, cut.tokenizer).ids] == tokenize(prompt, full.tokenizer).ids.tolist()
 
 
 @pytest.mark.parametrize("name", ["plain", "arc24", "architects"])
 def test_what_asks_for_a_verdict_is_kept(name: str) -> None:
-    fmt, tokenizer, _ = covered(name, "")
-    for text in (fmt.verify, fmt.right, fmt.wrong):
-        assert text and tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+    _, cut = covered(name, "")
+    for text in (cut.format.verify, cut.format.right, cut.format.wrong):
+        assert text and cut.tokenizer.decode(cut.ids(text)) == text
 
 
 BORDERS = PromptFormat("<s>", "I", "O", "$;", stop="$")
 
 
 @cache
-def border_tokenizer() -> CutTokenizer:
+def border_notation() -> Notation:
     """Its tokens reach over the borders of grids, such as 1O2 and 3$;I4, as some of Qwen do; cut for `BORDERS`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -190,18 +191,19 @@ def border_tokenizer() -> CutTokenizer:
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[0-9]?[$;IO]+[0-9]?|[\s\S]"), "isolated")
     inner.decoder = decoders.Fuse()
     full = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>")
-    used = vocabulary.used_ids(full, [MinimalGridEncoder()], BORDERS)
+    notation = Notation(MinimalGridEncoder(), BORDERS, full)
+    used = vocabulary.used_ids(notation)
     assert len(used) < len(texts)
-    return CutTokenizer(full, tuple(sorted(used)))
+    return replace(notation, tokenizer=CutTokenizer(full, tuple(sorted(used))))
 
 
 @given(task=tasks(), loss=st.sampled_from(get_args(Loss)))
 def test_tokens_over_the_borders_of_grids_are_kept(task: Task, loss: Loss) -> None:
-    tokenizer, encoder = border_tokenizer(), MinimalGridEncoder()
-    assert list(make_requests(task, encoder, BORDERS, tokenizer, GenerateConfig(n_views=2), np.random.default_rng(0)))
+    notation = border_notation()
+    assert list(make_requests(task, notation, GenerateConfig(n_views=2), np.random.default_rng(0)))
     if len(task.train) > 1:
-        prompt = training_prompt(task, encoder, BORDERS, loss)
-        assert "".join(tokenizer.decode([i]) for i in tokenize(prompt, tokenizer).ids) == prompt.text
+        prompt, decode = training_prompt(task, replace(notation, loss=loss)), notation.tokenizer.decode
+        assert "".join(decode([i]) for i in tokenize(prompt, notation.tokenizer).ids) == prompt.text
 
 
 @pytest.mark.parametrize("text", ["012x", "é", "Let's"])
@@ -245,12 +247,7 @@ def test_solve_cuts_where_it_is_told_to(tmp_path: Path, cut: bool) -> None:
     method = load_method(SolveConfig("unread", Path("unwritten"), model=tmp_path, device="cpu", cut_vocabulary=cut))
     n_rows = len(method.engine.model.network.lm_head.weight)  # type: ignore[attr-defined]
     assert (n_rows < 100) is cut
-    assert isinstance(method.tokenizer, CutTokenizer) is cut
+    assert isinstance(method.notation.tokenizer, CutTokenizer) is cut
     config = GenerateConfig(n_views=1)
-    ids = [
-        request.ids
-        for request in make_requests(
-            task_of(0), method.encoder, method.prompt_format, method.tokenizer, config, np.random.default_rng(0)
-        )
-    ]
+    ids = [request.ids for request in make_requests(task_of(0), method.notation, config, np.random.default_rng(0))]
     assert list(method.engine.generate(ids, [3] * len(ids), Deadline.never()))

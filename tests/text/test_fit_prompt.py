@@ -22,17 +22,17 @@ from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import Drop
 from arc_kaggle.engines.choice import settle
-from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
+from arc_kaggle.engines.fake import FAKE_NOTATION, EchoEngine, SymbolTokenizer
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists
 from arc_kaggle.tasks.task import Pair, Query, Task, task_to_json
 from arc_kaggle.text.box_tokenizer import box_tokenizer
-from arc_kaggle.text.encoders import MinimalGridEncoder, RepeatNumberEncoder
+from arc_kaggle.text.encoders import RepeatNumberEncoder
 from arc_kaggle.text.fit_prompt import Fitted, fit_query, fit_training, similarity
 from arc_kaggle.text.prompt import query_prompt, training_prompt
 
-ENCODER, TOKENIZER, FORMAT = MinimalGridEncoder(), SymbolTokenizer(), fake_format
+TOKENIZER = SymbolTokenizer()
 POLICIES: tuple[Drop, ...] = ("last", "largest", "least_similar")
 
 
@@ -50,7 +50,7 @@ WHOLE = 1 + 7 + 11 + 7 + 4
 
 
 def fitted(task: Task, max_tokens: int, drop: Drop = "last") -> Fitted:
-    return fit_query(Query(task, 0), ENCODER, FORMAT, TOKENIZER, max_tokens, drop)
+    return fit_query(Query(task, 0), FAKE_NOTATION, max_tokens, drop)
 
 
 def text_of(found: Fitted) -> str:
@@ -77,7 +77,7 @@ def test_a_policy_says_which_pair_goes_first(drop: Drop, max_tokens: int, droppe
     found = fitted(UNEVEN, max_tokens, drop)
     assert found.fits and found.dropped == dropped
     kept = tuple(pair for i, pair in enumerate(UNEVEN.train) if i not in dropped)
-    assert text_of(found) == query_prompt(Query(replace(UNEVEN, train=kept), 0), ENCODER, FORMAT).text
+    assert text_of(found) == query_prompt(Query(replace(UNEVEN, train=kept), 0), FAKE_NOTATION).text
 
 
 def test_the_least_similar_input_goes_before_a_larger_one() -> None:
@@ -108,9 +108,9 @@ def test_what_never_fits_is_the_shortest_prompt_and_says_so() -> None:
 @given(tasks(), st.integers(1, 120), st.sampled_from(POLICIES))
 def test_a_prompt_fits_whenever_any_pairs_do(task: Task, max_tokens: int, drop: Drop) -> None:
     query = Query(task, 0)
-    found = fit_query(query, ENCODER, FORMAT, TOKENIZER, max_tokens, drop)
+    found = fit_query(query, FAKE_NOTATION, max_tokens, drop)
     lengths = [
-        len(query_prompt(Query(replace(task, train=kept), 0), ENCODER, FORMAT).text)
+        len(query_prompt(Query(replace(task, train=kept), 0), FAKE_NOTATION).text)
         for n in range(1, len(task.train) + 1)
         for kept in combinations(task.train, n)
     ]
@@ -122,9 +122,9 @@ def test_a_prompt_fits_whenever_any_pairs_do(task: Task, max_tokens: int, drop: 
 def test_a_training_prompt_fits_whenever_two_pairs_do(task: Task, max_tokens: int, drop: Drop) -> None:
     if len(task.train) < 2:
         return
-    found = fit_training(task, ENCODER, FORMAT, TOKENIZER, max_tokens, drop)
+    found = fit_training(task, FAKE_NOTATION, max_tokens, drop)
     shortest = min(
-        len(training_prompt(replace(task, train=two), ENCODER, FORMAT).text) for two in combinations(task.train, 2)
+        len(training_prompt(replace(task, train=two), FAKE_NOTATION).text) for two in combinations(task.train, 2)
     )
     assert found.fits == (shortest <= max_tokens)
     assert len(task.train) - len(found.dropped) >= 2
@@ -133,8 +133,8 @@ def test_a_training_prompt_fits_whenever_two_pairs_do(task: Task, max_tokens: in
 def test_training_by_similarity_looks_at_the_nearest_test_input() -> None:
     task = task_of(row(3, 3), row(1, 1), row(2, 2), asked=row(1, 1))
     both = replace(task, test=(*task.test, Pair(row(2, 2), None)))
-    assert fit_training(both, ENCODER, FORMAT, TOKENIZER, 16, "least_similar").dropped == (0,)
-    assert fit_training(task, ENCODER, FORMAT, TOKENIZER, 16, "least_similar").dropped == (2,)
+    assert fit_training(both, FAKE_NOTATION, 16, "least_similar").dropped == (0,)
+    assert fit_training(task, FAKE_NOTATION, 16, "least_similar").dropped == (2,)
 
 
 # Through inference
@@ -142,11 +142,11 @@ def test_training_by_similarity_looks_at_the_nearest_test_input() -> None:
 
 def answers(config: GenerateConfig) -> list[Prediction]:
     """Of a task written with three tokens a cell, by an engine that repeats the test input."""
-    encoder = RepeatNumberEncoder(3)
+    notation = FAKE_NOTATION.in_encoder(RepeatNumberEncoder(3))
     task, rng = task_of(row(1, 1), row(2, 2), asked=row(3, 1)), np.random.default_rng(0)
-    requests = list(make_requests(task, encoder, FORMAT, TOKENIZER, config, rng))
+    requests = list(make_requests(task, notation, config, rng))
     engine = EchoEngine(TOKENIZER.id_of("I"), TOKENIZER.id_of("$"))
-    found = predict(requests, Interpreter(engine, encoder, FORMAT, TOKENIZER), config, Deadline(1e9, lambda: 0.0))
+    found = predict(requests, Interpreter(engine, notation), config, Deadline(1e9, lambda: 0.0))
     return sorted(found, key=lambda prediction: prediction.view)
 
 

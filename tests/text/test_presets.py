@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +20,8 @@ from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import CARD_FILE, ModelCard, format_from_json, read_card, write_card
 from arc_kaggle.tasks.grid import Grid, as_grid
 from arc_kaggle.tasks.task import Task, task_from_json
-from arc_kaggle.text.encoders import GridEncoder, parse_encoder
+from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import (
     ARC24_SYSTEM,
     INPUT_FROM_INPUTS,
@@ -31,17 +32,11 @@ from arc_kaggle.text.presets import (
     find_preset,
     preset_of,
 )
-from arc_kaggle.text.prompt import (
-    Prompt,
-    PromptFormat,
-    answer_text,
-    inputs_prompt,
-    query_prompt,
-    training_prompt,
-    with_answer,
-)
+from arc_kaggle.text.prompt import inputs_prompt, query_prompt, training_prompt, with_answer
+from arc_kaggle.text.prompt_format import Prompt, PromptFormat
+from arc_kaggle.text.tokenizer_checks import check_example, check_notation
 from arc_kaggle.text.tokenizer_file import FileTokenizer
-from arc_kaggle.text.tokens import NOT_TRAINED, check_example, check_format, tokenize
+from arc_kaggle.text.tokens import NOT_TRAINED, tokenize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TASK = task_from_json(
@@ -100,9 +95,8 @@ SMALL = small_tokenizer()
 NAMES = (*PRESETS, "chat")
 
 
-def preset_and_encoder(name: str) -> tuple[Preset, GridEncoder]:
-    preset = find_preset(name, SMALL)
-    return preset, parse_encoder(preset.encoder)
+def notation_of(name: str) -> Notation:
+    return find_preset(name, SMALL).notation(SMALL)
 
 
 # Texts
@@ -114,16 +108,14 @@ def marked(prompt: Prompt) -> str:
 
 def golden_text(preset: Preset) -> str:
     """All prompts of a preset, what is trained in double brackets."""
-    encoder, filled = parse_encoder(preset.encoder), preset.for_tokens("<bos>", "<eos>")
+    notation = preset.for_tokens("<bos>", "<eos>").notation(SMALL)
     (query,) = TASK.queries
     parts = {
-        f"training prompt, encoder {preset.encoder}, loss {preset.loss}": training_prompt(
-            TASK, encoder, filled.format, preset.loss
-        ),
-        "query prompt": query_prompt(query, encoder, filled.format),
+        f"training prompt, encoder {preset.encoder}, loss {preset.loss}": training_prompt(TASK, notation),
+        "query prompt": query_prompt(query, notation),
     }
-    if filled.inputs:
-        parts["input from inputs"] = inputs_prompt(TASK, encoder, filled.inputs)
+    if preset.inputs:
+        parts["input from inputs"] = inputs_prompt(TASK, notation.for_inputs)
     return "".join(f"======== {title}\n{marked(prompt)}\n" for title, prompt in parts.items()) + "======== end\n"
 
 
@@ -143,9 +135,9 @@ def test_no_golden_file_is_left_over() -> None:
 # Tokens and labels
 
 
-def expected_segments(preset: Preset, encoder: GridEncoder, loss: Loss) -> list[str]:
+def expected_segments(notation: Notation) -> list[str]:
     """What is trained, from the definition of the losses: grids without what the prompt gives, ends with their stop."""
-    fmt, outputs = preset.format, [pair.output for pair in TASK.train]
+    fmt, encoder, outputs = notation.format, notation.encoder, [pair.output for pair in TASK.train]
     given = encoder.prefix if fmt.prefill else ""
     texts = [encoder.encode(grid).removeprefix(given) for grid in outputs if grid is not None]
     stop = fmt.stop if fmt.stop is not None else fmt.end if fmt.query_end is None else fmt.query_end
@@ -153,52 +145,52 @@ def expected_segments(preset: Preset, encoder: GridEncoder, loss: Loss) -> list[
     last = fmt.end if fmt.query_end is None else fmt.query_end
     segments = [text + end for text, end in zip(texts, [*ends, last[: last.index(stop) + len(stop)]], strict=True)]
     return {"outputs_but_first": segments[1:], "outputs": segments, "last_output": segments[-1:], "everything": []}[
-        loss
+        notation.loss
     ]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_exactly_on_what_is_trained(name: str, loss: Loss) -> None:
-    preset, encoder = preset_and_encoder(name)
-    prompt = training_prompt(TASK, encoder, preset.format, loss)
+    notation = replace(notation_of(name), loss=loss)
+    prompt = training_prompt(TASK, notation)
     example = tokenize(prompt, SMALL)
-    check_example(example, SMALL, preset.format, name)
+    check_example(example, notation, name)
     trained = example.labels != NOT_TRAINED
     assert (example.labels[trained] == example.ids[trained]).all()
     runs = [(k, [int(i) for i, _ in run]) for k, run in groupby(zip(example.ids, trained, strict=True), lambda x: x[1])]
     segments = [SMALL.decode(ids) for is_trained, ids in runs if is_trained]
-    assert segments == (expected_segments(preset, encoder, loss) or [prompt.text])
+    assert segments == (expected_segments(notation) or [prompt.text])
     assert SMALL.decode(example.ids.tolist()) == prompt.text
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_query_prompt_is_the_begin_of_its_answered_prompt_and_of_training_prompts(name: str) -> None:
-    preset, encoder = preset_and_encoder(name)
+    notation = notation_of(name)
     last = TASK.train[-1]
     assert last.output is not None
     (query,) = Task("leave one out", TASK.train[:-1], (last,)).queries
-    asked = query_prompt(query, encoder, preset.format)
+    asked = query_prompt(query, notation)
     ids = tokenize(asked, SMALL).ids.tolist()
-    answered = tokenize(with_answer(asked, last.output, encoder, preset.format), SMALL)
+    answered = tokenize(with_answer(asked, last.output, notation), SMALL)
     assert answered.ids.tolist()[: len(ids)] == ids
     assert (answered.labels[: len(ids)] == NOT_TRAINED).all() and (answered.labels[len(ids) :] != NOT_TRAINED).all()
-    trained = tokenize(training_prompt(TASK, encoder, preset.format, "last_output"), SMALL)
+    trained = tokenize(training_prompt(TASK, replace(notation, loss="last_output")), SMALL)
     assert trained.ids.tolist() == answered.ids.tolist() and trained.labels.tolist() == answered.labels.tolist()
 
 
 @pytest.mark.parametrize("spec", ["minimal", "separated('|')", "rows+minimal", "block+minimal", "shape+rows+minimal"])
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_come_back_through_tokens(name: str, spec: str) -> None:
-    preset, encoder = find_preset(name, SMALL), parse_encoder(spec)
-    stop_id = check_format(SMALL, encoder, preset.format)
+    notation = notation_of(name).in_encoder(parse_encoder(spec))
+    stop_id = check_notation(notation)
     (query,) = TASK.queries
-    asked = query_prompt(query, encoder, preset.format)
+    asked = query_prompt(query, notation)
     for grid in some_grids():
-        answered = tokenize(with_answer(asked, grid, encoder, preset.format), SMALL)
+        answered = tokenize(with_answer(asked, grid, notation), SMALL)
         completion = answered.labels[answered.labels != NOT_TRAINED].tolist()
         assert completion.index(stop_id) == len(completion) - 1
-        assert (encoder.decode(answer_text(SMALL.decode(completion), encoder, preset.format)) == grid).all()
+        assert (notation.read(SMALL.decode(completion)) == grid).all()
 
 
 def some_grids() -> list[Grid]:
@@ -208,15 +200,13 @@ def some_grids() -> list[Grid]:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if find_preset(name, SMALL).inputs])
 def test_input_from_inputs_is_trained_without_any_output(name: str) -> None:
-    preset, encoder = preset_and_encoder(name)
-    fmt = preset.inputs
-    assert fmt is not None
+    notation = notation_of(name).for_inputs
     hidden = Task("t", tuple(type(pair)(pair.input, as_grid([[9] * 9])) for pair in TASK.train), ())
-    assert inputs_prompt(TASK, encoder, fmt) == inputs_prompt(hidden, encoder, fmt)
-    example = tokenize(inputs_prompt(TASK, encoder, fmt), SMALL)
-    check_example(example, SMALL, fmt, name)
+    assert inputs_prompt(TASK, notation) == inputs_prompt(hidden, notation)
+    example = tokenize(inputs_prompt(TASK, notation), SMALL)
+    check_example(example, notation, name)
     completion = SMALL.decode(example.labels[example.labels != NOT_TRAINED].tolist())
-    assert (encoder.decode(answer_text(completion, encoder, fmt)) == TASK.train[-1].input).all()
+    assert (notation.read(completion) == TASK.train[-1].input).all()
 
 
 # Finding presets
@@ -364,8 +354,10 @@ def is_qwen(tokenizer: TemplateTokenizer) -> bool:
     return tokenizer.bos_token is None
 
 
-def fitting_encoder(preset: Preset, tokenizer: TemplateTokenizer) -> GridEncoder:
-    return parse_encoder(preset.encoder if is_qwen(tokenizer) else preset.encoder.replace("minimal", "repeat(3)"))
+def fitting_notation(name: str, tokenizer: TemplateTokenizer) -> Notation:
+    notation = find_preset(name, tokenizer).notation(tokenizer)
+    fitting = None if is_qwen(tokenizer) else parse_encoder(notation.encoder.spec.replace("minimal", "repeat(3)"))
+    return notation.in_encoder(fitting)
 
 
 def random_task(seed: int) -> Task:
@@ -383,12 +375,11 @@ def presets_for(tokenizer: TemplateTokenizer) -> list[str]:
 def test_spans_are_tokenized_as_the_whole_text(real: TemplateTokenizer) -> None:
     """What public checkpoints saw: the text of an example tokenized at once. arc24, chat and inputs: answer alone."""
     for name in presets_for(real):
-        preset = find_preset(name, real)
-        encoder = fitting_encoder(preset, real)
+        notation = fitting_notation(name, real)
         for task in map(random_task, range(5)):
-            prompts = [training_prompt(task, encoder, preset.format, preset.loss)]
-            prompts += [inputs_prompt(task, encoder, preset.inputs)] if preset.inputs else []
-            prompts += [query_prompt(query, encoder, preset.format) for query in task.queries]
+            prompts = [training_prompt(task, notation)]
+            prompts += [inputs_prompt(task, notation.for_inputs)] if notation.inputs else []
+            prompts += [query_prompt(query, notation) for query in task.queries]
             for prompt in prompts:
                 whole = real.encode(prompt.text, add_special_tokens=False)
                 assert tokenize(prompt, real).ids.tolist() == whole, name
@@ -396,9 +387,7 @@ def test_spans_are_tokenized_as_the_whole_text(real: TemplateTokenizer) -> None:
 
 def test_where_training_begins_or_ends_inside_a_token_ids_differ_there_alone(real: TemplateTokenizer) -> None:
     """A fence and the newlines behind it share a token, which no loss on middle outputs can divide as it is."""
-    preset = find_preset("chat", real)
-    encoder = fitting_encoder(preset, real)
-    prompt = training_prompt(TASK, encoder, preset.format, "outputs")
+    prompt = training_prompt(TASK, replace(fitting_notation("chat", real), loss="outputs"))
     whole = "|".join(real.decode([i]) for i in real.encode(prompt.text, add_special_tokens=False))
     apart = "|".join(real.decode([i]) for i in tokenize(prompt, real).ids.tolist())
     assert apart != whole
@@ -407,18 +396,17 @@ def test_where_training_begins_or_ends_inside_a_token_ids_differ_there_alone(rea
 
 def test_every_check_passes_on_real_tokenizers(real: TemplateTokenizer) -> None:
     for name in presets_for(real):
-        preset = find_preset(name, real)
-        stop_id = check_format(real, fitting_encoder(preset, real), preset.format)
-        assert real.decode([stop_id]) == preset.format.stop_text
+        notation = fitting_notation(name, real)
+        assert real.decode([check_notation(notation)]) == notation.format.stop_text
 
 
 def test_llama_needs_another_encoder_and_is_told_which(real: TemplateTokenizer) -> None:
-    preset = find_preset("chat", real)
+    notation = find_preset("chat", real).notation(real)
     if is_qwen(real):
-        check_format(real, parse_encoder(preset.encoder), preset.format)
+        check_notation(notation)
         return
     with pytest.raises(PromptError, match=r"fix it: shape\+rows\+repeat\(3\), shape\+rows\+separated\('\|'\)"):
-        check_format(real, parse_encoder(preset.encoder), preset.format)
+        check_notation(notation)
 
 
 def test_real_chat_templates(real: TemplateTokenizer) -> None:

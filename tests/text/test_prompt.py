@@ -20,26 +20,11 @@ from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import Grid, as_grid
 from arc_kaggle.tasks.task import Pair, Task
 from arc_kaggle.text.encoders import MinimalGridEncoder, parse_encoder
-from arc_kaggle.text.prompt import (
-    Prompt,
-    PromptFormat,
-    Span,
-    answer_text,
-    inputs_prompt,
-    query_prompt,
-    training_prompt,
-    with_answer,
-)
-from arc_kaggle.text.tokens import (
-    NOT_TRAINED,
-    Example,
-    check_cells,
-    check_example,
-    check_format,
-    single_token,
-    token_limit,
-    tokenize,
-)
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.prompt import inputs_prompt, query_prompt, training_prompt, with_answer
+from arc_kaggle.text.prompt_format import Prompt, PromptFormat, Span
+from arc_kaggle.text.tokenizer_checks import check_cells, check_example, check_notation
+from arc_kaggle.text.tokens import NOT_TRAINED, Example, single_token, token_limit, tokenize
 
 FORMAT = PromptFormat(begin="B", input="I", output="O", end="E")
 CHAT = PromptFormat(
@@ -65,6 +50,13 @@ class RegexTokenizer:
         return "".join(self.symbols[i] for i in token_ids)
 
 
+NOTATION = Notation(ENCODER, FORMAT, RegexTokenizer())
+
+
+def noted(tokenizer: RegexTokenizer) -> Notation:
+    return replace(NOTATION, tokenizer=tokenizer)
+
+
 def labelled(prompt: Prompt, tokenizer: RegexTokenizer) -> str:
     """What is trained on, as text, with a dot for every token that is not."""
     labels = tokenize(prompt, tokenizer).labels.tolist()
@@ -72,21 +64,21 @@ def labelled(prompt: Prompt, tokenizer: RegexTokenizer) -> str:
 
 
 def test_a_training_prompt_trains_every_output_but_the_first() -> None:
-    prompt = training_prompt(small_task(), ENCODER, FORMAT)
+    prompt = training_prompt(small_task(), NOTATION)
     assert prompt.text == "BI12O2\n1EI3O44E"
     assert labelled(prompt, RegexTokenizer()) == "............44E"
 
 
 def test_a_query_prompt_ends_where_the_answer_begins() -> None:
     (query,) = small_task().queries
-    prompt = query_prompt(query, ENCODER, FORMAT)
+    prompt = query_prompt(query, NOTATION)
     assert prompt.text == "BI12O2\n1EI3O44EI56O"
     assert labelled(prompt, RegexTokenizer()) == "." * len(prompt.text)
 
 
 def test_an_answer_is_trained_on_with_its_end() -> None:
     (query,) = small_task().queries
-    prompt = with_answer(query_prompt(query, ENCODER, FORMAT), as_grid([[6], [5]]), ENCODER, FORMAT)
+    prompt = with_answer(query_prompt(query, NOTATION), as_grid([[6], [5]]), NOTATION)
     assert prompt.text == "BI12O2\n1EI3O44EI56O6\n5E"
     assert labelled(prompt, RegexTokenizer()) == "." * 19 + "6\n5E"
 
@@ -95,9 +87,9 @@ def test_an_answer_is_trained_on_with_its_end() -> None:
 def test_an_answered_prompt_begins_with_the_ids_of_its_query_prompt(task: Task, index: int, answer: Grid) -> None:
     tokenizer = RegexTokenizer(r"\d\n|[\s\S]")  # merges, but never over the border of a span
     query = list(task.queries)[min(index, len(task.test) - 1)]
-    asked = query_prompt(query, ENCODER, FORMAT)
+    asked = query_prompt(query, NOTATION)
     before = tokenize(asked, tokenizer).ids.tolist()
-    after = tokenize(with_answer(asked, answer, ENCODER, FORMAT), tokenizer)
+    after = tokenize(with_answer(asked, answer, NOTATION), tokenizer)
     assert after.ids.tolist()[: len(before)] == before
     assert tokenizer.decode(after.labels.tolist()[len(before) :]) == ENCODER.encode(answer) + "E"
 
@@ -105,7 +97,7 @@ def test_an_answered_prompt_begins_with_the_ids_of_its_query_prompt(task: Task, 
 @given(tasks().filter(lambda task: len(task.train) >= 2))
 def test_labels_are_the_ids_or_not_trained(task: Task) -> None:
     tokenizer = RegexTokenizer()
-    example = tokenize(training_prompt(task, ENCODER, FORMAT), tokenizer)
+    example = tokenize(training_prompt(task, NOTATION), tokenizer)
     trained = example.labels != NOT_TRAINED
     assert example.ids.shape == example.labels.shape
     assert (example.labels[trained] == example.ids[trained]).all()
@@ -119,10 +111,8 @@ def test_every_query_prompt_of_a_view_is_the_begin_of_a_training_prompt(a: Pair,
     last = Task("a", seen.train[:1], seen.train[1:])
     (query,) = last.queries
     assert query.answer is not None
-    answered = with_answer(query_prompt(query, ENCODER, FORMAT), query.answer, ENCODER, FORMAT)
-    trained, asked = (
-        tokenize(prompt, RegexTokenizer()) for prompt in (training_prompt(seen, ENCODER, FORMAT), answered)
-    )
+    answered = with_answer(query_prompt(query, NOTATION), query.answer, NOTATION)
+    trained, asked = (tokenize(prompt, RegexTokenizer()) for prompt in (training_prompt(seen, NOTATION), answered))
     assert trained.ids.tolist() == asked.ids.tolist()
     assert trained.labels.tolist() == asked.labels.tolist()
 
@@ -130,15 +120,15 @@ def test_every_query_prompt_of_a_view_is_the_begin_of_a_training_prompt(a: Pair,
 def test_the_solution_is_in_no_prompt() -> None:
     task = small_task()
     hidden = task.without_solution()
-    assert training_prompt(task, ENCODER, FORMAT) == training_prompt(hidden, ENCODER, FORMAT)
+    assert training_prompt(task, NOTATION) == training_prompt(hidden, NOTATION)
     for shown, unknown in zip(task.queries, hidden.queries, strict=True):
-        assert query_prompt(shown, ENCODER, FORMAT) == query_prompt(unknown, ENCODER, FORMAT)
+        assert query_prompt(shown, NOTATION) == query_prompt(unknown, NOTATION)
 
 
 def test_a_single_train_pair_cannot_be_trained_on() -> None:
     task = Task("007bbfb7", small_task().train[:1], small_task().test)
     with pytest.raises(PromptError, match=r"^task 007bbfb7: found 1 train pair, expected 2 or more"):
-        training_prompt(task, ENCODER, FORMAT)
+        training_prompt(task, NOTATION)
 
 
 def test_a_format_without_an_end_is_refused() -> None:
@@ -174,7 +164,7 @@ def test_an_end_must_be_one_token() -> None:
 def test_losses(loss: Loss, expected: str) -> None:
     grids = [([[1]], [[2]]), ([[3]], [[4, 4]]), ([[4]], [[5]])]
     task = Task("t", tuple(Pair(as_grid(a), as_grid(b)) for a, b in grids), ())
-    prompt = training_prompt(task, ENCODER, FORMAT, loss)
+    prompt = training_prompt(task, replace(NOTATION, loss=loss))
     assert prompt.text == "BI1O2EI3O44EI4O5E"
     assert labelled(prompt, RegexTokenizer()).replace(".", "") == expected.replace(".", "")
     assert [span.trained for span in prompt.spans] == {
@@ -188,40 +178,40 @@ def test_losses(loss: Loss, expected: str) -> None:
 def test_an_unknown_loss_is_refused() -> None:
     unknown: Any = "outputs_only"
     with pytest.raises(PromptError, match=r"^loss: found 'outputs_only', expected one of outputs_but_first, outputs,"):
-        training_prompt(small_task(), ENCODER, FORMAT, unknown)
+        training_prompt(small_task(), replace(NOTATION, loss=unknown))
 
 
 def test_the_query_has_texts_of_its_own_and_a_prefilled_answer() -> None:
-    encoder = parse_encoder("block+minimal")
-    prompt = training_prompt(small_task(), encoder, CHAT, "outputs")
+    notation = Notation(parse_encoder("block+minimal"), CHAT, RegexTokenizer(), "outputs")
+    prompt = training_prompt(small_task(), notation)
     first = "B\n1I```grid\n12\n```O```grid"
     asked = ";Q```grid\n3\n```A```grid"
     assert [span.text for span in prompt.spans] == [first, "\n2\n1\n```", asked, "\n44\n```\nE"]
     (query,) = small_task().queries
-    assert query_prompt(query, encoder, CHAT).text.endswith(";Q```grid\n56\n```A```grid")
-    assert answer_text("\n44\n```\nE", encoder, CHAT) == "```grid\n44\n```"
-    assert answer_text("\n44\n```E", encoder, CHAT) == "```grid\n44\n```E", "an end that is not the format's stays"
+    assert query_prompt(query, notation).text.endswith(";Q```grid\n56\n```A```grid")
+    assert notation.answer_text("\n44\n```\nE") == "```grid\n44\n```"
+    assert notation.answer_text("\n44\n```E") == "```grid\n44\n```E", "an end that is not the format's stays"
 
 
 def test_input_from_inputs_shows_no_output() -> None:
-    fmt = PromptFormat("B", "{i}I", "", "E")
-    prompt = inputs_prompt(small_task(), ENCODER, fmt)
+    notation = replace(NOTATION, inputs=PromptFormat("B", "{i}I", "", "E")).for_inputs
+    prompt = inputs_prompt(small_task(), notation)
     assert prompt.text == "B1I12E2I3E"
     assert [span.text for span in prompt.spans if span.trained] == ["3E"]
-    assert inputs_prompt(small_task(), ENCODER, fmt, "outputs").spans[1] == Span("12E", True)
+    assert inputs_prompt(small_task(), replace(notation, loss="outputs")).spans[1] == Span("12E", True)
 
 
 @given(
     tasks().filter(lambda task: len(task.train) >= 2), st.sampled_from(get_args(Loss)), st.sampled_from([FORMAT, CHAT])
 )
 def test_a_training_prompt_is_the_answered_leave_one_out_query(task: Task, loss: Loss, fmt: PromptFormat) -> None:
-    encoder = parse_encoder("shape+minimal")
+    notation = Notation(parse_encoder("shape+minimal"), fmt, RegexTokenizer(), loss)
     last = task.train[-1]
     assert last.output is not None
     (query,) = Task(task.id, task.train[:-1], (Pair(last.input, None),)).queries
-    asked = query_prompt(query, encoder, fmt)
-    answered = with_answer(asked, last.output, encoder, fmt)
-    trained = training_prompt(task, encoder, fmt, loss)
+    asked = query_prompt(query, notation)
+    answered = with_answer(asked, last.output, notation)
+    trained = training_prompt(task, notation)
     assert trained.text == answered.text
     assert trained.spans[-1] == answered.spans[-1], "where the answer begins is a border in every loss"
 
@@ -237,18 +227,18 @@ def test_a_stop_must_be_in_the_end_once(stop: str) -> None:
 
 def test_a_format_that_the_tokenizer_carries() -> None:
     tokenizer = RegexTokenizer()
-    assert check_format(tokenizer, ENCODER, FORMAT) == single_token("E", tokenizer, "")
-    assert check_format(tokenizer, parse_encoder("shape+rows+minimal"), CHAT) == single_token("E", tokenizer, "")
+    for notation in (noted(tokenizer), Notation(parse_encoder("shape+rows+minimal"), CHAT, tokenizer)):
+        assert check_notation(notation) == notation.stop_id == single_token("E", tokenizer, "")
 
 
 def test_a_stop_that_is_in_every_grid_is_refused() -> None:
     with pytest.raises(PromptError, match=r"^prompt format: an answer of \d+ characters .* with 30 stop tokens '\\n'"):
-        check_format(RegexTokenizer(), ENCODER, replace(FORMAT, end="\n"))
+        check_notation(replace(NOTATION, format=replace(FORMAT, end="\n")))
 
 
 def test_a_stop_that_merges_with_the_answer_is_refused() -> None:
     with pytest.raises(PromptError, match=r"^prompt format: the last label is '\dE', expected the stop token 'E'"):
-        check_format(RegexTokenizer(r"\dE|[\s\S]"), ENCODER, FORMAT)
+        check_notation(noted(RegexTokenizer(r"\dE|[\s\S]")))
 
 
 class CuttingTokenizer(RegexTokenizer):
@@ -263,12 +253,12 @@ def test_a_tokenizer_that_cuts_is_refused() -> None:
     with pytest.raises(
         PromptError, match=r"an answer of 929 characters came back from its tokens as 511, .*truncation"
     ):
-        check_format(CuttingTokenizer(), ENCODER, FORMAT)
+        check_notation(noted(CuttingTokenizer()))
 
 
 def answered_example(tokenizer: RegexTokenizer) -> Example:
     (query,) = small_task().queries
-    prompt = with_answer(query_prompt(query, ENCODER, FORMAT), as_grid([[6], [5]]), ENCODER, FORMAT)
+    prompt = with_answer(query_prompt(query, NOTATION), as_grid([[6], [5]]), NOTATION)
     return tokenize(prompt, tokenizer)
 
 
@@ -276,17 +266,17 @@ def test_an_example_that_teaches_is_accepted_whatever_the_pad_token_is() -> None
     tokenizer = RegexTokenizer()
     example = answered_example(tokenizer)
     end = single_token("E", tokenizer, "")
-    check_example(example, tokenizer, FORMAT, "task a", pad_id=end)
+    check_example(example, noted(tokenizer), "task a", pad_id=end)
     padded = Example(np.append(example.ids, [end] * 3), np.append(example.labels, [NOT_TRAINED] * 3))
-    check_example(padded, tokenizer, FORMAT, "task a", pad_id=end)
+    check_example(padded, noted(tokenizer), "task a", pad_id=end)
 
 
 def test_an_example_without_a_label_is_refused() -> None:
     tokenizer = RegexTokenizer()
     (query,) = small_task().queries
-    example = tokenize(query_prompt(query, ENCODER, FORMAT), tokenizer)
+    example = tokenize(query_prompt(query, NOTATION), tokenizer)
     with pytest.raises(PromptError, match=r"^task a: found no label in 19 tokens, expected some to train on"):
-        check_example(example, tokenizer, FORMAT, "task a")
+        check_example(example, noted(tokenizer), "task a")
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -295,7 +285,7 @@ def test_a_hidden_end_is_refused_and_the_pad_token_blamed_where_it_is_to_blame(s
     example, end = answered_example(tokenizer), single_token("E", tokenizer, "")
     hidden = Example(example.ids, np.where(example.labels == end, NOT_TRAINED, example.labels))
     with pytest.raises(PromptError, match=r"^task a: the last label is '5', expected the stop token 'E'") as caught:
-        check_example(hidden, tokenizer, FORMAT, "task a", pad_id=end if same else end + 1)
+        check_example(hidden, noted(tokenizer), "task a", pad_id=end if same else end + 1)
     assert ("the pad token is the stop token and hid it" in str(caught.value)) is same
 
 
@@ -306,7 +296,7 @@ def test_a_longer_example_than_the_tokenizer_was_made_for_is_refused_not_cut() -
     assert token_limit(tokenizer) == sys.maxsize
     tokenizer.model_max_length = 20
     with pytest.raises(PromptError, match=r"^task a: 23 tokens, expected at most the tokenizer's model_max_length 20"):
-        check_example(answered_example(tokenizer), tokenizer, FORMAT, "task a")
+        check_example(answered_example(tokenizer), noted(tokenizer), "task a")
 
 
 # Cells

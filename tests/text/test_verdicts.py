@@ -24,7 +24,7 @@ from arc_kaggle.commands.score import ScoreConfig, score
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
 from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
 from arc_kaggle.config.tune import OptimConfig, TuneConfig
-from arc_kaggle.engines.fake import SymbolTokenizer, fake_format
+from arc_kaggle.engines.fake import FAKE_FORMAT, FAKE_NOTATION, SymbolTokenizer
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ArcKaggleError, ConfigError, PromptError
 from arc_kaggle.models.loading import LoadedModel, load_model
@@ -34,15 +34,22 @@ from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
 from arc_kaggle.tasks.task import Pair, Query, Task
-from arc_kaggle.text.encoders import MinimalGridEncoder
 from arc_kaggle.text.presets import PRESETS
-from arc_kaggle.text.prompt import PromptFormat, query_prompt, written_answer
+from arc_kaggle.text.prompt import query_prompt
+from arc_kaggle.text.prompt_format import PromptFormat
 from arc_kaggle.text.tokens import NOT_TRAINED, tokenize
-from arc_kaggle.text.verdicts import MOST_CHANGED, check_verdicts, spoiled, verdicts_of, verify_example, verify_prompt
+from arc_kaggle.text.verdicts import (
+    MOST_CHANGED,
+    check_verdicts,
+    spoiled,
+    verdict_example,
+    verdict_prompt,
+    verdicts_of,
+)
 from arc_kaggle.tuning.examples import tuning_examples
 from arc_kaggle.tuning.tuner import InProcessTuner, step_batches
 
-ENCODER, TOKENIZER = MinimalGridEncoder(), SymbolTokenizer()
+TOKENIZER = SymbolTokenizer()
 
 
 def copy_task(n_train: int = 3) -> Task:
@@ -54,26 +61,26 @@ def copy_task(n_train: int = 3) -> Task:
 # Prompts --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_verify_prompt_is_a_query_an_answer_and_a_verdict() -> None:
-    prompt = verify_prompt(copy_task(2), as_grid([[7]]), False, ENCODER, fake_format)
+def test_the_prompt_of_a_verdict_is_a_query_an_answer_and_a_verdict() -> None:
+    prompt = verdict_prompt(copy_task(2), as_grid([[7]]), False, FAKE_NOTATION)
     assert prompt.text == "^I12\n03O12\n03$" + "I12\n13O" + "7$" + "O" + "I"
     assert [(span.text, span.trained) for span in prompt.spans if span.trained] == [("I", True)]
-    assert verify_prompt(copy_task(2), as_grid([[7]]), True, ENCODER, fake_format).text == prompt.text[:-1] + "O"
+    assert verdict_prompt(copy_task(2), as_grid([[7]]), True, FAKE_NOTATION).text == prompt.text[:-1] + "O"
 
 
 @pytest.mark.parametrize("name", ["plain", "arc24", "architects"])
 def test_an_example_is_what_scoring_asks(name: str) -> None:
     """Token by token: a request's prompt, a written answer, and an ending."""
-    model = load_model(BOX_FOLDER, "fp32", "cpu") if name == "plain" else None
     fmt = PRESETS[name].for_tokens("<bos>", "<eos>").format
-    encoder = model.encoder if model else ENCODER
-    tokenizer: Any = model.tokenizer if model else Letters()
+    notation = replace(FAKE_NOTATION, format=fmt, tokenizer=Letters())
+    if name == "plain":
+        notation = replace(load_model(BOX_FOLDER, "fp32", "cpu").notation, format=fmt)
     task, proposed = copy_task(3), as_grid([[5, 6]])
-    example = tokenize(verify_prompt(task, proposed, True, encoder, fmt), tokenizer)
+    example = tokenize(verdict_prompt(task, proposed, True, notation), notation.tokenizer)
     asked = Query(Task("copy", task.train[:-1], task.train[-1:]), 0)
-    before = tokenize(query_prompt(asked, encoder, fmt), tokenizer).ids
-    answer = tokenizer.encode(written_answer(proposed, encoder, fmt), add_special_tokens=False)
-    right, wrong = verdicts_of(fmt).endings(tokenizer)
+    before = tokenize(query_prompt(asked, notation), notation.tokenizer).ids
+    answer = notation.completion_ids(proposed)
+    right, wrong = verdicts_of(fmt).endings(notation.tokenizer)
     assert example.ids.tolist() == [*before.tolist(), *answer, *right.tolist()]
     assert right[:-1].tolist() == wrong[:-1].tolist() and right[-1] != wrong[-1]
     assert example.labels[example.labels != NOT_TRAINED].tolist() == [right[-1]]
@@ -95,7 +102,7 @@ def test_a_format_without_verdicts_is_refused_by_name() -> None:
     with pytest.raises(
         PromptError, match=r"found no text that asks for a verdict, .*--rescore\.verify and --tune\.ver"
     ):
-        check_verdicts(PRESETS["nvarc"].format, TOKENIZER)
+        check_verdicts(replace(FAKE_NOTATION, format=PRESETS["nvarc"].format))
 
 
 @pytest.mark.parametrize(
@@ -113,23 +120,22 @@ def test_half_a_way_to_ask_is_refused(verdict: dict[str, str]) -> None:
 
 
 def test_a_verdict_is_one_token_and_not_the_other() -> None:
-    check_verdicts(fake_format, TOKENIZER)
+    check_verdicts(FAKE_NOTATION)
     with pytest.raises(PromptError, match=r"^verdict: '12' is 2 tokens, expected 1"):
-        check_verdicts(replace(fake_format, right="12"), TOKENIZER)
+        check_verdicts(replace(FAKE_NOTATION, format=replace(FAKE_FORMAT, right="12")))
     with pytest.raises(PromptError, match=r"^tokenizer: .* expected it to take the question 'yes\?' and the verdicts"):
-        check_verdicts(replace(fake_format, verify="yes?"), TOKENIZER)
+        check_verdicts(replace(FAKE_NOTATION, format=replace(FAKE_FORMAT, verify="yes?")))
 
     class Blind(Letters):
         def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
             return [7]
 
     with pytest.raises(PromptError, match=r"^verdict: 'O' and 'I' are the same token 7, expected two"):
-        check_verdicts(fake_format, Blind())
+        check_verdicts(replace(FAKE_NOTATION, tokenizer=Blind()))
 
 
 def test_the_model_in_the_box_has_tokens_for_verdicts() -> None:
-    model = load_model(BOX_FOLDER, "fp32", "cpu")
-    check_verdicts(model.prompt_format, model.tokenizer)
+    check_verdicts(load_model(BOX_FOLDER, "fp32", "cpu").notation)
 
 
 # Examples -------------------------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ def test_answers_are_spoiled_in_every_way() -> None:
 
 def examples_of(share: float, seed: int = 0, task: Task | None = None, **options: Any) -> list[Any]:
     config, rng = TuneConfig(verify_share=share, **options), np.random.default_rng(seed)
-    return list(islice(tuning_examples(task or copy_task(), ENCODER, fake_format, TOKENIZER, config, rng), 200))
+    return list(islice(tuning_examples(task or copy_task(), FAKE_NOTATION, config, rng), 200))
 
 
 def verdicts(examples: list[Any]) -> list[int]:
@@ -216,7 +222,7 @@ def test_where_a_verdict_does_not_fit_an_answer_is_trained() -> None:
     for most, some in ((27, False), (28, False), (29, True)):
         assert bool(verdicts(examples_of(0.5, task=copy_task(2), max_tokens=most))) is some
     rng = np.random.default_rng(0)
-    assert verify_example(copy_task(2), ENCODER, fake_format, TOKENIZER, 28, "last", rng) is None
+    assert verdict_example(copy_task(2), FAKE_NOTATION, 28, "last", rng) is None
 
 
 def test_verdicts_have_steps_of_their_own() -> None:
@@ -237,7 +243,7 @@ def test_a_share_is_a_share(share: float) -> None:
 
 
 def interpreter_of(model: LoadedModel) -> Interpreter:
-    return Interpreter(HFEngine(model), model.encoder, model.prompt_format, model.tokenizer)
+    return Interpreter(HFEngine(model), model.notation)
 
 
 def scored(
@@ -256,9 +262,9 @@ def test_a_verdict_is_what_full_prompts_say() -> None:
     model, task = lively_model(3), copy_task()
     found = scored(model, PROPOSED, task)
     rng = np.random.default_rng(5)
-    requests = make_requests(task, ENCODER, model.prompt_format, model.tokenizer, GenerateConfig(n_views=3), rng)
+    requests = make_requests(task, model.notation, GenerateConfig(n_views=3), rng)
     prompts = {request.view: request for request in requests}
-    right, wrong = verdicts_of(model.prompt_format).endings(model.tokenizer)
+    right, wrong = verdicts_of(model.notation.format).endings(model.tokenizer)
     assert len(found) == 9
     for each in found:
         request = prompts[each.view]
@@ -352,7 +358,7 @@ def test_training_teaches_to_tell_right_from_wrong() -> None:
         [prediction(grid, i) for i, grid in enumerate([[[0]], [[4]], [[4, 2], [1, 1]]])],
     )
     rng = np.random.default_rng(0)
-    examples = tuning_examples(task, model.encoder, model.prompt_format, model.tokenizer, config, rng)
+    examples = tuning_examples(task, model.notation, config, rng)
     assert InProcessTuner(model, config).tune(examples, 0, Deadline.never()).outcome == "tuned"
     right, *wrong = (
         each.mean_verdict for each in group_candidates(proposed, scored(model, proposed, task, background=1))

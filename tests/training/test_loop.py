@@ -162,7 +162,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = trained_tokenizer()
     model = lively_model(0, "qwen2")
     model.network.resize_token_embeddings(len(tokenizer))
-    model = replace(model, tokenizer=tokenizer, preset=find_preset("plain", tokenizer))
+    model = replace(model, notation=find_preset("plain", tokenizer).notation(tokenizer))
     save_model(model, folder, "lora", {"tokens": 5})
     return folder
 

@@ -26,7 +26,7 @@ from train_data import (
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import Loss
-from arc_kaggle.errors import ConfigError, LeakError, TaskError
+from arc_kaggle.errors import ConfigError, LeakError, PromptError, TaskError
 from arc_kaggle.models.new_model import new_model
 from arc_kaggle.tasks.grid import MAX_SIDE, grid_key
 from arc_kaggle.tasks.leaks import LeakFinder
@@ -227,8 +227,8 @@ def test_the_share_of_new_tasks_is_kept_and_none_is_of_an_evaluation_set(
 
     monkeypatch.setattr("arc_kaggle.training.examples.remake", into_secret)
     rng = np.random.default_rng(0)
-    forbidden = source.encoder.encode(SECRET.train[0].input)
-    texts = [source.tokenizer.decode(source.draw(rng, 256).ids.tolist()) for _ in range(300)]
+    forbidden = source.notation.encoder.encode(SECRET.train[0].input)
+    texts = [source.notation.tokenizer.decode(source.draw(rng, 256).ids.tolist()) for _ in range(300)]
     assert 60 < len(made) < 130
     assert not any(forbidden in text for text in texts)
 
@@ -257,17 +257,18 @@ def test_rules_of_which_no_two_pairs_fit_are_a_clear_error(tmp_path: Path) -> No
 def test_pairs_are_chosen_by_the_tokens_of_the_model_s_own_encoder(tmp_path: Path) -> None:
     source = source_of(tiny_config(tmp_path))
     assert source.tokens_per_symbol == pytest.approx(1, abs=0.01)
-    longer = replace(source, encoder=parse_encoder("repeat(3)"))
+    longer = replace(source, notation=source.notation.in_encoder(parse_encoder("repeat(3)")))
     assert longer.tokens_per_symbol == pytest.approx(3, abs=0.1)
     assert len(longer.draw(np.random.default_rng(0), 256).ids) <= 256
 
 
 def test_input_from_inputs_takes_its_share(tmp_path: Path) -> None:
     source, rng = source_of(tiny_config(tmp_path, inputs_share=0.5)), np.random.default_rng(0)
-    texts = [source.tokenizer.decode(source.draw(rng, 256).ids.tolist()) for _ in range(200)]
+    texts = [source.notation.tokenizer.decode(source.draw(rng, 256).ids.tolist()) for _ in range(200)]
     assert 70 < sum("O" not in text for text in texts) < 130
-    bare = replace(source, preset=replace(source.preset, inputs=None), config=replace(source.config, inputs_share=1.0))
-    with pytest.raises(ConfigError, match="no form for input from inputs"):
+    without = replace(source.notation, inputs=None)
+    bare = replace(source, notation=without, config=replace(source.config, inputs_share=1.0))
+    with pytest.raises(PromptError, match="no form for input from inputs"):
         bare.draw(rng, 256)
 
 

@@ -51,7 +51,7 @@ def copy_task(n_train: int = 3, answer: int = 7) -> Task:
 
 def examples_of(task: Task, model: LoadedModel, config: TuneConfig, seed: int = 0) -> Iterator[Example]:
     rng = np.random.default_rng(seed)
-    return tuning_examples(task, ENCODER, model.prompt_format, model.tokenizer, config, rng)
+    return tuning_examples(task, model.notation, config, rng)
 
 
 def tune(model: LoadedModel, config: TuneConfig, deadline: Deadline | None = None, task: Task | None = None) -> Any:
@@ -200,7 +200,7 @@ def test_a_task_of_which_no_two_pairs_fit_is_answered_by_the_base(config: TuneCo
 
 
 def solved(model: LoadedModel, tuner: InProcessTuner | None, task: Task, config: TuneConfig) -> Any:
-    method = Method(HFEngine(model), tuner, ENCODER, model.prompt_format, model.tokenizer)
+    method = Method(HFEngine(model), tuner, model.notation)
     return tune_task(task, method, SolveConfig("unread", Path("unwritten"), tune=config), Deadline.never())
 
 
@@ -373,7 +373,7 @@ def test_the_footprint_follows_the_ladder() -> None:
 
 def lengths(task: Task, model: LoadedModel, max_tokens: int) -> tuple[int, int]:
     """(tokens, labels' ends) of the example that fits."""
-    example = fit_example(task, ENCODER, model.prompt_format, model.tokenizer, max_tokens)
+    example = fit_example(task, model.notation, max_tokens)
     return len(example.ids), int((example.labels == model.end_id).sum())
 
 
@@ -390,9 +390,7 @@ def test_of_a_long_task_the_last_pairs_are_left_out() -> None:
 
 def test_the_first_pairs_are_the_ones_that_stay() -> None:
     model, task = new_model(64, 2, 0), copy_task(4)
-    whole, short = (
-        fit_example(task, ENCODER, model.prompt_format, model.tokenizer, max_tokens) for max_tokens in (53, 30)
-    )
+    whole, short = (fit_example(task, model.notation, max_tokens) for max_tokens in (53, 30))
     assert short.ids.tolist() == whole.ids[:27].tolist()
 
 

@@ -31,7 +31,6 @@ from arc_kaggle.run.worker.adapter_store import Adapters
 from arc_kaggle.run.worker.method import Method
 from arc_kaggle.run.worker.stages import Message, Send, Stages
 from arc_kaggle.system.processes import die_with_parent
-from arc_kaggle.text.encoders import MinimalGridEncoder
 from arc_kaggle.text.verdicts import check_verdicts
 
 
@@ -39,11 +38,10 @@ def load_method(config: SolveConfig) -> Method:
     """Load what a run needs. Raises ModelError, PromptError, ConfigError, EngineError."""
     config = settle(config, n_workers=1).config  # by what this process sees, where nobody has done it before
     if config.engine == "fake":
-        from arc_kaggle.engines.fake import EchoEngine, SymbolTokenizer, fake_format
+        from arc_kaggle.engines.fake import FAKE_NOTATION, EchoEngine
 
-        tokenizer = SymbolTokenizer()
-        echo = EchoEngine(open_id=tokenizer.id_of("I"), end_id=tokenizer.id_of(fake_format.end))
-        return Method(echo, None, MinimalGridEncoder(), fake_format, tokenizer)
+        (open_id,) = FAKE_NOTATION.ids(FAKE_NOTATION.format.input)
+        return Method(EchoEngine(open_id, FAKE_NOTATION.stop_id), None, FAKE_NOTATION)
     if config.tuner == "unsloth":
         from arc_kaggle.tuning.unsloth import import_unsloth
 
@@ -58,7 +56,7 @@ def load_method(config: SolveConfig) -> Method:
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
     engine, tuner = make_engine(model, config)
-    return Method(engine, tuner, model.encoder, model.prompt_format, model.tokenizer, model.preset.loss)
+    return Method(engine, tuner, model.notation)
 
 
 class WorkerServer:
@@ -70,7 +68,7 @@ class WorkerServer:
         try:
             method = load_method(config)
             if config.rescore.verify or config.tune.verify_share:
-                check_verdicts(method.prompt_format, method.tokenizer)
+                check_verdicts(method.notation)
         except ArcKaggleError as error:
             send({"event": "refused", "message": str(error)})
             return

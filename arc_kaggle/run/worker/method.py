@@ -14,13 +14,12 @@ from arc_kaggle.answering.predict import Interpreter, predict
 from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.answering.rescore import rescore
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.config.tune import Loss, TuneConfig
+from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.engines.base import Engine
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.task import Task
-from arc_kaggle.text.encoders import GridEncoder
-from arc_kaggle.text.prompt import PromptFormat
-from arc_kaggle.text.tokens import Example, Tokenizer
+from arc_kaggle.text.notation import Notation
+from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning.outcome import TuneReport
 
 if TYPE_CHECKING:
@@ -34,15 +33,11 @@ class Method:
 
     engine: Engine
     tuner: Tuner | None
-    encoder: GridEncoder
-    prompt_format: PromptFormat
-    tokenizer: Tokenizer
-    loss: Loss = "outputs_but_first"
-    """What fine-tuning trains on where the recipe leaves it to the prompt."""
+    notation: Notation
 
     @property
     def interpreter(self) -> Interpreter:
-        return Interpreter(self.engine, self.encoder, self.prompt_format, self.tokenizer)
+        return Interpreter(self.engine, self.notation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +67,10 @@ def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadlin
     from arc_kaggle.tuning.tuner import tune_within_memory
 
     rng = task_rng(task, config.seed, "tune")
-    encoder, fmt, tokenizer = method.encoder, method.prompt_format, method.tokenizer
     seed, started = int(rng.integers(2**31)), time.monotonic()
 
     def make_examples(tune: TuneConfig) -> Iterator[Example]:
-        return tuning_examples(task, encoder, fmt, tokenizer, tune, deepcopy(rng), method.loss)
+        return tuning_examples(task, method.notation, tune, deepcopy(rng))
 
     report = tune_within_memory(method.tuner, make_examples, config.tune, seed, deadline, level)
     return replace(report, seconds=time.monotonic() - started)
@@ -95,12 +89,11 @@ def answer_views(
 
     Every prediction is handed to `keep` as it comes. What is `known` of other views saves time and changes nothing.
     """
-    encoder, fmt, tokenizer = method.encoder, method.prompt_format, method.tokenizer
     requests = [
         request
         for task in tasks
         for request in make_requests(
-            task, encoder, fmt, tokenizer, config.generate, task_rng(task, config.seed, "views"), views
+            task, method.notation, config.generate, task_rng(task, config.seed, "views"), views
         )
     ]
     answered = {task.id: AnswerCounts(Counter(), 0) for task in tasks}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.integers import ceil_div
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
@@ -226,7 +227,7 @@ def _histogram(found: Mapping[str, Sequence[Length]], max_tokens: int) -> Iterat
     yield f"{'tasks by tokens':<16}" + "".join(f"  {name:<{BAR + 5}}" for name in bins)
     for i in range(n_bins):
         numbers = [int(counts[i]) if i < len(counts) else 0 for counts in bins.values()]
-        bars = [f"  {n:>4} {'#' * -(-n * BAR // most):<{BAR}}" for n in numbers]
+        bars = [f"  {n:>4} {'#' * ceil_div(n * BAR, most):<{BAR}}" for n in numbers]
         yield f"{f'{i * step}..{(i + 1) * step - 1}':<16}{''.join(bars)}".rstrip()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from arc_kaggle.config.engines import Kind
 from arc_kaggle.errors import EngineError
 from arc_kaggle.models.memory_formulas import GIB
+from arc_kaggle.system.integers import ceil_div
 
 HEADROOM = 1.2
 """Projected memory of fine-tuning times this must be there: what is not projected are buffers and logits."""
@@ -58,7 +59,7 @@ class MachineMemory:
     def a_worker(self, n_each: int) -> int:
         """Bytes of a GPU that a worker has, where each wants so many GPUs."""
         n_shares = self.n_gpus // n_each
-        return self.gpu // -(-max(self.n_workers, n_shares) // n_shares)
+        return self.gpu // ceil_div(max(self.n_workers, n_shares), n_shares)
 
 
 @dataclass(frozen=True, slots=True)

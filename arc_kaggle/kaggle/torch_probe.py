@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from arc_kaggle.system.hardware import available_memory
+
 Fact = tuple[str, Callable[[], Any]]
 
 
@@ -23,16 +25,8 @@ def facts(root: Path) -> Iterator[Fact]:
     yield "cuda", lambda: torch.version.cuda
     yield "gpus", torch.cuda.device_count
     yield "sums", lambda: [float(torch.ones(8, 8, device=f"cuda:{i}").sum()) for i in range(torch.cuda.device_count())]
-    yield "memory_bytes", lambda: _memory(root)
+    yield "memory_bytes", lambda: available_memory(root)
     yield "peft", _peft
-
-
-def _memory(root: Path) -> int:
-    import torch
-
-    from arc_kaggle.models.measured import available_bytes
-
-    return available_bytes(torch.device("cpu"), root)
 
 
 def _peft() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,23 +12,20 @@ from torch import Tensor
 
 from arc_kaggle.models.coordinate_embeddings import Parts, parts_of
 from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 
 TensorBatch = tuple[Tensor, Tensor, Tensor | None]
 """Ids, labels and, where rows hold several examples, positions; (batch, time) each."""
 
 
-def padded_length(n_tokens: int, bucket: int) -> int:
-    """`n_tokens` rounded up to a multiple of `bucket`: few distinct lengths, few compiled kernels."""
-    return math.ceil(n_tokens / bucket) * bucket
-
-
 def collate(examples: Sequence[Example], pad_id: int, bucket: int) -> tuple[Tensor, Tensor]:
     """Ids and labels of a batch, padded on the right to one bucketed length; both (batch, time).
 
-    Under a causal mask nothing before it sees the padding, so no attention mask is needed.
+    A bucket makes few distinct lengths, and so few compiled kernels. Under a causal mask no token sees the padding
+    behind it, so that no attention mask is needed.
     """
-    length = padded_length(max(len(example.ids) for example in examples), bucket)
+    length = round_up(max(len(example.ids) for example in examples), bucket)
     ids = torch.full((len(examples), length), pad_id)
     labels = torch.full((len(examples), length), NOT_TRAINED)
     for row, example in enumerate(examples):

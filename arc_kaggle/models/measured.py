@@ -1,11 +1,9 @@
-"""What a loaded model asks of a machine: memory by the formulas of sizes.py, time from a few measured passes."""
+"""What a loaded model asks of a machine: memory by formulas, time from a few measured passes."""
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.models.block_attention import LONGEST
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.memory_formulas import Footprint, Shape, project
+from arc_kaggle.system.hardware import available_memory
 from arc_kaggle.tasks.dataset import Tasks
 from arc_kaggle.text.prompt import query_prompt
 from arc_kaggle.text.tokens import TokenIds, tokenize
@@ -46,35 +45,9 @@ def _size(module: Any) -> tuple[int, int] | None:
     return (module.out_features, module.in_features) if isinstance(module, nn.Linear) else None
 
 
-def available_bytes(device: torch.device, root: Path = Path("/")) -> int:
-    """Memory that a process may still take: a GPU's own, else the least of the machine's and its cgroup's (1 and 2)."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    groups = root / "sys/fs/cgroup"
-    limits = [
-        _left_in(groups / "memory.max", groups / "memory.current"),
-        _left_in(groups / "memory/memory.limit_in_bytes", groups / "memory/memory.usage_in_bytes"),
-        _left_in_machine(root / "proc/meminfo"),
-    ]
-    return min(limit for limit in limits if limit is not None)
-
-
-def _left_in(limit: Path, used: Path) -> int | None:
-    """Bytes left in a cgroup, file cache that it may drop counted as left; None where it has no limit."""
-    try:
-        total, taken = limit.read_text().strip(), int(used.read_text())
-        lines = [line.split() for line in limit.with_name("memory.stat").read_text().splitlines()]
-    except OSError:
-        return None
-    droppable = max((int(n) for name, n in lines if name in ("inactive_file", "total_inactive_file")), default=0)
-    return None if total == "max" else int(total) - taken + droppable
-
-
-def _left_in_machine(meminfo: Path) -> int:
-    if not meminfo.is_file():  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+def available_bytes(device: torch.device) -> int:
+    """Bytes that this process may still take on a GPU, or on the host for a CPU."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
 
 
 @dataclass(frozen=True, slots=True)

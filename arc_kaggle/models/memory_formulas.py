@@ -12,6 +12,7 @@ from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.tune import LoraConfig, TuneConfig
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.four_bit import LEFT_ALONE
+from arc_kaggle.system.integers import round_up
 
 GIB = 2**30
 BUCKET = 64
@@ -110,7 +111,7 @@ class Shape:
         """
         if tune.weights == "none":
             return 0
-        longest = padded(tune.max_tokens, tune.bucket)
+        longest = round_up(tune.max_tokens, tune.bucket)
         n_attention = longest if longest <= kept_up_to else 0
         a_token = self.activation_bytes(itemsize, tune.checkpointing, n_attention)
         activations = tune.examples_a_step(longest) * longest * a_token
@@ -123,13 +124,9 @@ def _is_embedding(path: str) -> bool:
     return path.rpartition(".")[2] in ("embed_tokens", "wte", "embed_in")
 
 
-def padded(n_tokens: int, bucket: int) -> int:
-    return -(-n_tokens // bucket) * bucket
-
-
 def answer_slots(generate: GenerateConfig) -> int:
     """Tokens of the longest prompt and its answer."""
-    return padded(generate.max_prompt_tokens, BUCKET) + generate.max_new_tokens
+    return round_up(generate.max_prompt_tokens, BUCKET) + generate.max_new_tokens
 
 
 @dataclass(frozen=True, slots=True)

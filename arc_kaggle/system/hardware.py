@@ -1,4 +1,4 @@
-"""Host memory: how much this machine, or the container that it is, grants; and how much processes hold."""
+"""Hardware: the memory that a machine or its container grants, the memory that processes hold, cores and GPUs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHARE = 0.9
-"""Of what is there; the rest is for the supervisor, the notebook and the kernel's own."""
+"""Share of the memory that workers get; the rest is for the supervisor, the notebook and the kernel's own."""
 _UNLIMITED = 2**60
-"""cgroup v1 has no word for it, but a number near 2**63."""
+"""Limits from here on are none: cgroup v1 writes a number near 2**63 where there is no limit."""
 
 
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -26,22 +26,53 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def memory_ceiling(root: Path = Path("/")) -> float:
     """Bytes that all workers together may hold; infinite where the system does not say (not Linux)."""
-    known = [limit for limit in (*_cgroup_limits(root), *_available(root)) if limit < _UNLIMITED]
-    return SHARE * min(known, default=float("inf"))
+    return SHARE * min([*_available(root), *(group.limit for group in _cgroups(root))], default=float("inf"))
 
 
-def _cgroup_limits(root: Path) -> Iterator[int]:
-    """Limits of this process's group and of all groups above it, of cgroup v2 and v1."""
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take: the least that the machine or a cgroup of the process has left.
+
+    Where the system does not say (not Linux) it is all memory that the machine has.
+    """
+    if known := [*_available(root), *(group.limit - group.used for group in _cgroups(root))]:
+        return min(known)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cgroup:
+    """A control group that limits memory, in bytes; file cache that the kernel can drop does not count as used."""
+
+    limit: int
+    used: int
+
+
+_CGROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""The files of limit and use, and the line of memory.stat about file cache, of cgroup v2 and of v1's controller."""
+
+
+def _cgroups(root: Path) -> Iterator[_Cgroup]:
+    """This process's group and all groups above it that have a limit, of cgroup v2 and v1."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
+        if controllers in _CGROUP_FILES:
             base = root / "sys/fs/cgroup" / controllers
-            name = "memory.limit_in_bytes" if controllers else "memory.max"
             group = base / path.strip("/")
             for folder in (group, *group.parents):  # in a container the path may be the host's: its root is then ours
-                yield from (int(limit) for limit in _lines(folder / name) if limit != "max")
+                yield from _cgroup(folder, *_CGROUP_FILES[controllers])
                 if folder == base:
                     break
+
+
+def _cgroup(folder: Path, limit_file: str, used_file: str, droppable: str) -> Iterator[_Cgroup]:
+    """The group of a folder, where it has a limit."""
+    cache = sum(int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.split()[0] == droppable)
+    used = sum(map(int, _lines(folder / used_file)))
+    limits = (int(limit) for limit in _lines(folder / limit_file) if limit != "max")
+    yield from (_Cgroup(limit, used - cache) for limit in limits if limit < _UNLIMITED)
 
 
 def _available(root: Path) -> Iterator[int]:
@@ -69,7 +100,7 @@ def _below(pid: int, root: Path) -> Iterable[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """None where there is no such file, or the process that it tells of has ended."""
+    """The lines of a file; none where there is no such file, or the process that it tells of has ended."""
     with suppress(OSError):
         return path.read_text(encoding="utf-8").splitlines()
     return []

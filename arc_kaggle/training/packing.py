@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.examples import ExampleSource
 
@@ -52,13 +53,8 @@ class BatchStream:
         n_tokens = config.tokens_per_batch // config.n_passes
         if config.batching == "buckets":
             return fill_buckets(self.source, rng, longest, n_tokens, self.pad_id)
-        length = padded(longest)
+        length = round_up(longest, BUCKET)
         return [fill_rows(self.source, rng, longest, (max(1, n_tokens // length), length), self.pad_id)]
-
-
-def padded(n_tokens: int) -> int:
-    """`n_tokens` rounded up to a multiple of the bucket."""
-    return -(-n_tokens // BUCKET) * BUCKET
 
 
 def fill_rows(
@@ -109,11 +105,11 @@ def fill_buckets(
 ) -> list[Batch[Ids]]:
     """Batches of one example a row, about `n_tokens` tokens in all, padding included."""
     examples: list[Example] = []
-    while sum(padded(len(example.ids)) for example in examples) < n_tokens:
+    while sum(round_up(len(example.ids), BUCKET) for example in examples) < n_tokens:
         examples.append(source.draw(rng, longest))
     groups: dict[int, list[Example]] = {}
     for example in examples:
-        groups.setdefault(padded(len(example.ids)), []).append(example)
+        groups.setdefault(round_up(len(example.ids), BUCKET), []).append(example)
     return [one_a_row(groups[length], length, pad_id) for length in sorted(groups)]
 
 

@@ -16,12 +16,13 @@ from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.integers import ceil_div, round_up
 from arc_kaggle.tasks.grid import same_grid
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.training.examples import ExampleSource, choose_fitting
 from arc_kaggle.training.mixture import Pairs, Rule, Source, unit_digest
-from arc_kaggle.training.packing import Batch, Ids, one_a_row, padded
+from arc_kaggle.training.packing import BUCKET, Batch, Ids, one_a_row
 
 MOST_EXAMPLES = 64
 """Held-out rules of a source whose loss is taken, one example each."""
@@ -73,7 +74,7 @@ class Validation:
 def make_validation(source: ExampleSource, pad_id: int) -> Validation:
     """Examples and puzzles of the held-out rules that fit `max_tokens`; every source has as many puzzles."""
     config = source.config
-    n_each = -(-config.validation_puzzles // len(source.mixture.sources))
+    n_each = ceil_div(config.validation_puzzles, len(source.mixture.sources))
     fitting = {s.name: list(_fitting(s, source, max(n_each, MOST_EXAMPLES))) for s in source.mixture.sources}
     examples = {name: list(_batches(found[:MOST_EXAMPLES], source, pad_id)) for name, found in fitting.items()}
     puzzles = {
@@ -105,7 +106,7 @@ def _batches(rules: Iterable[tuple[Rule, Pairs]], source: ExampleSource, pad_id:
     examples.sort(key=lambda example: len(example.ids))
     for first in range(0, len(examples), 4):
         group = examples[first : first + 4]
-        yield one_a_row(group, padded(len(group[-1].ids)), pad_id)
+        yield one_a_row(group, round_up(len(group[-1].ids), BUCKET), pad_id)
 
 
 @torch.no_grad()

@@ -18,9 +18,10 @@ from arc_kaggle.config.tune import LADDER, TuneConfig, gentler
 from arc_kaggle.errors import TuneError
 from arc_kaggle.models.block_attention import by_blocks
 from arc_kaggle.models.loading import LoadedModel
-from arc_kaggle.models.loss import collate, padded_length
+from arc_kaggle.models.loss import collate
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.hardware import is_out_of_memory
+from arc_kaggle.system.integers import round_up
 from arc_kaggle.system.prefetch import made_ahead
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.tuning.optimizer import Optimizer
@@ -78,7 +79,7 @@ def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[li
     batches: dict[bool, list[Example]] = {False: [], True: []}
     for example in examples:
         batch = batches[is_verdict := int((example.labels != NOT_TRAINED).sum()) == 1]
-        longest = padded_length(max(len(each.ids) for each in (*batch, example)), config.bucket)
+        longest = round_up(max(len(each.ids) for each in (*batch, example)), config.bucket)
         if len(batch) >= config.examples_a_step(longest):
             yield batch
             batches[is_verdict] = batch = []

@@ -35,7 +35,6 @@ from arc_kaggle.models.loading import LoadedModel, load_model, save_model
 from arc_kaggle.models.measured import (
     MeanTask,
     Speed,
-    available_bytes,
     measure_speed,
     project_memory,
     project_seconds,
@@ -283,32 +282,6 @@ def test_the_engine_is_named_with_its_reason_or_refused(
     assert line.startswith("FAILED  engine: option engine: found vllm, which cannot live beside")
     assert line.endswith("take --engine auto for one that fits")
     assert check_engine(replace(lora, engine="auto").run).ok
-
-
-def write_files(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
-MEMINFO = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  5 kB\n"}
-V2 = {"memory.current": "1000", "memory.stat": "anon 1\ninactive_file 200\n"}
-V1 = {"memory.usage_in_bytes": "1000", "memory.stat": "inactive_file 1\ntotal_inactive_file 300\n"}
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (MEMINFO, 5 * 1024),
-        (MEMINFO | {f"sys/fs/cgroup/{n}": t for n, t in (V2 | {"memory.max": "3000\n"}).items()}, 2200),
-        (MEMINFO | {f"sys/fs/cgroup/{n}": t for n, t in (V2 | {"memory.max": "max\n"}).items()}, 5 * 1024),
-        (MEMINFO | {f"sys/fs/cgroup/memory/{n}": t for n, t in (V1 | {"memory.limit_in_bytes": "2000"}).items()}, 1300),
-    ],
-    ids=["machine", "cgroup 2", "no limit", "cgroup 1"],
-)
-def test_the_least_of_machine_and_cgroup_is_available(files: dict[str, str], expected: int, tmp_path: Path) -> None:
-    write_files(tmp_path, files)
-    assert available_bytes(torch.device("cpu"), tmp_path) == expected
 
 
 def test_time_is_that_of_every_view_and_step() -> None:

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from models import VOCABULARY, lively_model, weights_of
 
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig
 from arc_kaggle.errors import TuneError
 from arc_kaggle.models.loading import LoadedModel
-from arc_kaggle.models.loss import TensorBatch, collate, completion_loss, padded_length
+from arc_kaggle.models.loss import TensorBatch, collate, completion_loss
+from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.tuning.optimizer import Optimizer, parameter_groups, rate_scale
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
@@ -43,17 +42,10 @@ def slow_loss(model: LoadedModel, example: Example) -> tuple[float, int]:
     return -sum(float(log_probs[t - 1, example.labels[t]]) for t in places), len(places)
 
 
-@given(st.integers(1, 5000), st.integers(1, 300))
-def test_padded_length_is_the_next_multiple(n_tokens: int, bucket: int) -> None:
-    length = padded_length(n_tokens, bucket)
-    assert length % bucket == 0
-    assert length - bucket < n_tokens <= length
-
-
 @pytest.mark.parametrize("bucket", [1, 64, 100])
 def test_collate_pads_on_the_right_and_trains_no_padding(bucket: int) -> None:
     ids, labels = collate(EXAMPLES, 3, bucket)
-    assert ids.shape == labels.shape == (len(EXAMPLES), padded_length(127, bucket))
+    assert ids.shape == labels.shape == (len(EXAMPLES), round_up(127, bucket))
     for row, example in enumerate(EXAMPLES):
         n = len(example.ids)
         assert ids[row].tolist() == example.ids.tolist() + [3] * (ids.shape[1] - n)

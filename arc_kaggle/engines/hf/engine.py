@@ -22,8 +22,8 @@ from arc_kaggle.engines.hf.search import TreeSearch
 from arc_kaggle.engines.tree import Row
 from arc_kaggle.errors import EngineError
 from arc_kaggle.models.loading import LoadedModel
-from arc_kaggle.models.loss import padded_length
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import TokenIds
 
 
@@ -131,13 +131,13 @@ class HFEngine:
             return
         _check_adapters(adapters, len(rows), self.model.network)
         check_attention(self.model.network, max(row.n_longest for row in rows))
-        prompts = [padded_length(len(row.prompt), self.bucket) for row in rows]
+        prompts = [round_up(len(row.prompt), self.bucket) for row in rows]
         yield from batches(prompts, trees, self._n_slots)
 
     def _forward(self, rows: Sequence[Row] | Sequence[ScoredRow], tree: int, adapters: Sequence[str] | None) -> Forward:
         """With room for a tree of so many tokens behind every prompt."""
         network: Any = self.model.network
-        n_slots = max(padded_length(len(row.prompt), self.bucket) for row in rows) + tree
+        n_slots = max(round_up(len(row.prompt), self.bucket) for row in rows) + tree
         n_layers = network.config.get_text_config().num_hidden_layers
         memory = SlotCache(n_layers, [len(row.prompt) - 1 for row in rows], n_slots, self.model.autocast)
         names = None if adapters is None else [adapters[row.position] for row in rows]
@@ -151,7 +151,7 @@ class HFEngine:
 
     def _room(self, prompt: TokenIds) -> int:
         """Slots behind a prompt that has all of a batch's to itself."""
-        return self._n_slots - padded_length(len(prompt), self.bucket)
+        return self._n_slots - round_up(len(prompt), self.bucket)
 
 
 def make_rows(

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from arc_kaggle.engines.hf.cache import SlotCache, Slots
 from arc_kaggle.models.loading import LoadedModel
-from arc_kaggle.models.loss import padded_length
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import TokenIds
 
 SLOT_STEP = 64
@@ -52,7 +52,7 @@ class Forward:
         """
         order = [row for row in np.argsort([len(prompt) for prompt in prompts]).tolist() if len(prompts[row]) > 1]
         while order and not deadline.passed:
-            length = padded_length(len(prompts[order[-1]]) - 1, bucket)
+            length = round_up(len(prompts[order[-1]]) - 1, bucket)
             n_rows = max(1, max_tokens // length)
             self._prefill(order[-n_rows:], prompts, length)
             del order[-n_rows:]
@@ -77,7 +77,7 @@ class Forward:
         Every row is given `width` tokens, those that it does not need being padding.
         """
         memory, n_slots = self.memory, self.memory.target.n_slots
-        n_rows, n_looked_at = len(memory.starts), min(padded_length(int(memory.used.max()), SLOT_STEP), n_slots)
+        n_rows, n_looked_at = len(memory.starts), min(round_up(int(memory.used.max()), SLOT_STEP), n_slots)
         ids = np.full((n_rows, width), self.model.pad_id)
         positions, slots = np.zeros_like(ids), np.full_like(ids, n_slots)
         seen = np.arange(n_looked_at) < memory.starts[:, None]  # (rows, slots): those of the prompts

@@ -8,7 +8,7 @@ JOBS ?= auto
 BIN := .venv/bin
 OUT ?= out/dry-run
 
-.PHONY: dry-run test lint clean test-backends test-kaggle
+.PHONY: dry-run test quick test-without-torch lint clean test-backends test-kaggle
 
 # The 20 evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
 dry-run: .venv/installed
@@ -16,6 +16,13 @@ dry-run: .venv/installed
 
 test: lint
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+# For people at work: what can be known without torch.
+quick: .venv/installed
+	$(MAKE) --no-print-directory --jobs=2 lint test-without-torch
+
+test-without-torch: .venv/installed
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not torch"
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from imports import may_load_torch
 from strategies import WriteJson
 
 from arc_kaggle.system.hardware import n_cores
@@ -28,6 +30,23 @@ MOST_JOBS = 8
 def pytest_xdist_auto_num_workers() -> int:
     """Test processes of `pytest -n auto`: one for each core that this process may use."""
     return min(MOST_JOBS, n_cores())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`pytest -m "not torch"` does not even import a file whose tests may load torch."""
+    without = "not torch" in config.getoption("markexpr") and collection_path.match("test_*.py")
+    return (without and may_load_torch(collection_path)) or None
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if "not torch" in item.config.getoption("markexpr"):
+        loaded = "torch" in sys.modules
+        assert not loaded, "this test, or one before it, loads torch: it needs the mark `torch`"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if may_load_torch(item.path):
+        item.add_marker("torch")
 
 
 @pytest.fixture

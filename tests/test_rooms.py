@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-
-PACKAGE = Path(__file__).parents[1] / "arc_kaggle"
+from imports import PACKAGE, TORCH, Import, brings, find_imports, imports, may_load_torch, modules
 
 ROOMS = (
     *("errors", "system", "config", "tasks", "text", "models", "tuning", "engines", "answering", "drawing", "run"),
@@ -25,59 +22,10 @@ MOST_ARROWS = 386 // 3
 MOST_FLOORS = 18
 """Modules in the longest chain of imports that begins at `arc_kaggle.run.solve`."""
 
-TORCH = {"torch", "transformers", "peft", "safetensors", "accelerate", "bitsandbytes", "vllm", "unsloth"}
 WITHOUT_TORCH = ("system", "config", "tasks", "text", "answering", "drawing", "synth", "kaggle", "commands", "cli")
 """Rooms whose modules can be imported without torch; so can the supervisor's side of `run`."""
 TORCH_COMMANDS = ("arc_kaggle.commands.preflight", "arc_kaggle.commands.train")
 """But for these, which are imported only when they are called."""
-
-
-class Import(NamedTuple):
-    """One import: of which module or package, in which line, and whether it happens as its module is imported."""
-
-    name: str
-    line: int
-    at_once: bool
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
-    paths = {path: path.relative_to(PACKAGE.parent).with_suffix("").parts for path in PACKAGE.rglob("*.py")}
-    return {".".join(part for part in parts if part != "__init__"): path for path, parts in paths.items()}
-
-
-@cache
-def imports(module: str) -> tuple[Import, ...]:
-    return tuple(find_imports(modules()[module].read_text(encoding="utf-8")))
-
-
-def find_imports(code: str) -> Iterator[Import]:
-    """All imports of a module: also those in functions and, not at once, those for type checkers alone."""
-    tree = ast.parse(code)
-    later = {id(inner) for node in ast.walk(tree) if is_later(node) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
-        for name in imported_names(node):
-            yield Import(name, getattr(node, "lineno", 0), id(node) not in later)
-
-
-def is_later(node: ast.AST) -> bool:
-    """Whether what is inside does not run upon import."""
-    is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    return is_typing or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-
-
-def imported_names(node: ast.AST) -> list[str]:
-    """Modules that a statement imports; of packages from outside the first name."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom):
-        assert node.level == 0, f"line {node.lineno}: a relative import"
-        below = [f"{node.module}.{alias.name}" for alias in node.names]
-        names = [name if name in modules() else str(node.module) for name in below]
-    else:
-        return []
-    return [name if name in modules() else name.partition(".")[0] for name in names]
 
 
 def room_of(module: str) -> str:
@@ -87,7 +35,7 @@ def room_of(module: str) -> str:
 
 def inner_imports(module: str) -> list[Import]:
     """Imports of modules of this package, lazy ones included."""
-    return [found for found in imports(module) if found.name in modules() and found.name != module]
+    return [found for found in imports(modules()[module]) if found.name in modules() and found.name != module]
 
 
 @cache
@@ -101,18 +49,6 @@ def arrows() -> set[tuple[str, str]]:
     """(room, room that it imports from), over all imports, lazy ones included."""
     found = {(room_of(module), room_of(each.name)) for module in modules() for each in inner_imports(module)}
     return {(room, other) for room, other in found if room != other}
-
-
-def brings(module: str, seen: set[str]) -> Iterator[str]:
-    """Every package from outside that comes with importing a module."""
-    seen.add(module)
-    for found in imports(module):
-        if not found.at_once or found.name in seen:
-            continue
-        if found.name in modules():
-            yield from brings(found.name, seen)
-        else:
-            yield found.name
 
 
 def test_every_room_has_its_place() -> None:
@@ -147,7 +83,7 @@ def test_torch_stays_on_its_own_side() -> None:
     dry = [m for m in modules() if room_of(m) in WITHOUT_TORCH or (".run." in m and ".run.worker" not in m)]
     dry = [module for module in dry if module not in TORCH_COMMANDS]
     assert len(dry) > 100
-    assert {module: found for module in dry if (found := sorted(TORCH & set(brings(module, set()))))} == {}
+    assert {module: found for module in dry if (found := sorted(TORCH & brings(modules()[module])))} == {}
 
 
 def test_the_public_names_come_without_torch() -> None:
@@ -186,3 +122,18 @@ def test_no_class_name_is_there_twice() -> None:
 )
 def test_imports_are_found_wherever_they_are(code: str, found: list[tuple[str, bool]]) -> None:
     assert [(each.name, each.at_once) for each in find_imports(code)] == found
+
+
+@pytest.mark.parametrize(
+    ("code", "may"),
+    [
+        ("import torch", True),
+        ("def test_it():\n from transformers import AutoModel", True),
+        ("from models import lively_model", True),
+        ("from arc_kaggle.cli import main", True),
+        ("import arc_kaggle.tasks.grid, json, strategies", False),
+    ],
+)
+def test_the_quick_tests_are_those_that_cannot_load_torch(code: str, may: bool, tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text(code, encoding="utf-8")
+    assert may_load_torch(tmp_path / "test_one.py") is may

@@ -201,6 +201,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
     yield Session(tmp_path)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("flat", [False, True], ids=["competitions/SLUG", "SLUG"])
 def test_a_rerun_answers_the_hidden_tasks_in_time(flat: bool, tmp_path: Path) -> None:
     session = Session(tmp_path, flat)
@@ -217,6 +218,7 @@ def test_a_rerun_answers_the_hidden_tasks_in_time(flat: bool, tmp_path: Path) ->
     assert (f"package at {ROOT / 'arc_kaggle'}" in session.said) == (KERNEL is None)
 
 
+@pytest.mark.torch
 def test_a_commit_rehearses(session: Session) -> None:
     session.tree.add_competition(hidden_tasks(6))
     session.tree.add_model("my-model")
@@ -227,6 +229,7 @@ def test_a_commit_rehearses(session: Session) -> None:
     assert re.search(r"of the largest size: 2 tasks, .* h for 6, fits", session.said)
 
 
+@pytest.mark.torch
 def test_a_fork_is_another_config_cell(tmp_path: Path) -> None:
     session = Session(tmp_path, flat=True)
     session.tree.add_competition(hidden_tasks(3))
@@ -238,6 +241,7 @@ def test_a_fork_is_another_config_cell(tmp_path: Path) -> None:
     assert session.answered[1] >= 3
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("rerun", ["", "1"])
 def test_what_is_missing_ends_a_commit_but_never_a_rerun(rerun: str, session: Session) -> None:
     session.tree.add_competition(hidden_tasks(3))
@@ -246,11 +250,13 @@ def test_what_is_missing_ends_a_commit_but_never_a_rerun(rerun: str, session: Se
     assert session.answered[0] == 0
 
 
+@pytest.mark.torch
 def test_wheels_are_built_by_the_command_of_the_source_that_is_named(session: Session) -> None:
     assert session.run("wheels", {"SOURCE": str(ROOT), "PROFILE": "no-such-profile"}) == 1
     assert "no-such-profile" in session.said and "small-py312" in session.said
 
 
+@pytest.mark.torch
 def test_a_model_is_trained(session: Session) -> None:
     options = {"hidden_size": 32, "n_layers": 1, "steps": 3, "tokens_per_batch": 512, "max_tokens": 256}
     few = {**options, "validation_puzzles": 1, "first_max_tokens": 128}
@@ -258,6 +264,7 @@ def test_a_model_is_trained(session: Session) -> None:
     assert (session.working / "model" / "model.safetensors").is_file(), session.said
 
 
+@pytest.mark.torch
 def test_a_dry_run_gives_scores_curves_and_pictures(session: Session) -> None:
     session.tree.add_model()
     config = {"SELECT": "shortest:2", "OPTIONS": {"generate.n_views": 2, "recipe": "none"}, "SORT_BY": "accuracy"}

@@ -4,7 +4,8 @@ The names a notebook needs; importing them does not import torch.
 """
 
 from arc_kaggle.commands.score import ScoreConfig, score
-from arc_kaggle.config.solve import SolveConfig, recipe_of
+from arc_kaggle.config.model import recipe_of
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ArcKaggleError
 from arc_kaggle.run.report import SolveResult
 from arc_kaggle.run.solve import solve

@@ -78,7 +78,7 @@ def _solve_defaults(words: Words) -> SolveConfig:
 
 def _early(words: Words) -> dict[str, Any]:
     """Model and recipe, on which other defaults depend."""
-    from arc_kaggle.config.solve import BOX_FOLDER
+    from arc_kaggle.config.model import BOX_FOLDER
 
     early = argparse.ArgumentParser(prog="arc-kaggle", add_help=False, allow_abbrev=False)
     early.add_argument("--model", type=Path, default=BOX_FOLDER)

@@ -26,7 +26,7 @@ from airv import commit, hardware
 from arc_kaggle import load_tasks
 from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.engines.base import Completion
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.models.loading import LoadedModel, load_model

@@ -44,7 +44,7 @@ from arc_kaggle.answering.predict import Interpreter
 from arc_kaggle.answering.requests import Request, make_requests
 from arc_kaggle.config.answer import GenerateConfig, Search
 from arc_kaggle.config.engines import HFConfig
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.engines.base import Completion, Found
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.models.loading import LoadedModel, load_model

@@ -31,7 +31,8 @@ from arc_kaggle import load_tasks
 from arc_kaggle.answering.requests import Request, make_requests
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.engines import VLLMConfig
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
+from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.engines.base import Completion, Engine
 from arc_kaggle.engines.hf.engine import HFEngine

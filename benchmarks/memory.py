@@ -16,7 +16,7 @@ import numpy as np
 
 from arc_kaggle import SolveConfig, load_tasks, solve
 from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.tasks.augmentation import sample_augmentation
 from arc_kaggle.tasks.task import task_to_json

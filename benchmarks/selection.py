@@ -39,7 +39,8 @@ from arc_kaggle import load_tasks
 from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
 from arc_kaggle.commands.score import ScoreConfig, score, table_lines
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig, recipe_of
+from arc_kaggle.config.model import BOX_FOLDER, recipe_of
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.evaluation.statistics import paired, wilson
 from arc_kaggle.models.card import read_card

@@ -47,7 +47,7 @@ from torch import nn
 from transformers import PrinterCallback
 
 from arc_kaggle import Task, load_tasks, recipe_of
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.tune import RECIPES, OptimConfig, TuneConfig
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.system.deadline import Deadline

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from arc_kaggle.answering.submission import choose_attempts, submission_json
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.kaggle.mounts import TEST_FILE
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import Tasks, load_tasks

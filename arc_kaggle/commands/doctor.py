@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.kaggle import checks
 from arc_kaggle.kaggle.findings import Diagnosis, Finding
 from arc_kaggle.kaggle.mounts import find_mounts, input_root

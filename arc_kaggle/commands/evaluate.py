@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from tyro.conf import Positional
 
-from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.engines import EngineChoice, TunerName, VLLMConfig
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
-from arc_kaggle.config.tune import Precision
+from arc_kaggle.config.model import BOX_FOLDER, EngineOptions, options_of
+from arc_kaggle.config.options import Count, Minutes, check_ranges
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.engines.choice import Choice, settle
 from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.evaluation.columns import Evaluation
@@ -29,13 +26,13 @@ from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
 from arc_kaggle.evaluation.parts import Part, column_of, cut, task_digest
 from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, scope, scores_text, share
 from arc_kaggle.system.deadline import Clock, Deadline
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import write_json
 from arc_kaggle.tasks.dataset import load_tasks, select_tasks
 from arc_kaggle.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateConfig:
+class EvaluateConfig(EngineOptions):
     """Judge checkpoints on tasks with known answers. Started again with the same --out, it goes on where it was."""
 
     checkpoints: Positional[tuple[Path, ...]] = ()
@@ -43,47 +40,25 @@ class EvaluateConfig:
     tasks: str = "arc1:evaluation"
     """Tasks, as for `solve`; their answers must be known."""
     out: Path = Path("out/evaluate")
-    """Folder for evaluation.json, curves.png, log.txt, and a run of `solve` by checkpoint, recipe and part."""
+    """Folder for evaluation.json, curves.png, log.txt, and a run of `solve` for every checkpoint, recipe and part."""
     select: str = ""
     """Which of the tasks, as for `solve`."""
     recipes: tuple[str, ...] = ("none", "auto")
-    """How tasks are fine-tuned on, each as `solve --recipe`: none is not at all, auto what the model's card names."""
+    """Test-time fine-tuning by name, each as `solve --recipe`: none for no fine-tuning, auto for what the model's card
+    names."""
     base: Path | None = None
-    """Model folder that adapters belong to; what their own configs name where not given."""
+    """Model folder that the adapters belong to; the one that their own configs name where it is not given."""
     compare: tuple[Path, ...] = ()
     """Two or more evaluation.json to compare, the earlier first; nothing is solved then."""
-    part_size: int = 20
-    """Tasks in a part, in the order of the set. What a kill interrupts is done again from the part's beginning."""
-    time_limit_minutes: float = 60.0 * 24 * 7
+    part_size: Count = 20
+    """Tasks in a part, in the order of the set. A part that was interrupted is done again from its beginning."""
+    time_limit_minutes: Minutes = 60.0 * 24 * 7
     """Minutes after which no further part begins."""
-    prompt: str = "auto"
-    """How tasks are put to the models, as for `solve`."""
-    encoder: str = ""
-    """How grids are written, as for `solve`."""
-    precision: Precision = "auto"
-    """Compute type of the models."""
-    four_bit: bool = False
-    """Linear layers in 4 bits, as for `solve`."""
-    cut_vocabulary: bool = False
-    """Only tokens that prompts and answers are made of, as for `solve`."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1 or auto, as for `solve`."""
-    engine: EngineChoice = "auto"
-    """What generates: hf, vllm, auto, as for `solve`; `fake` needs no model (for tests)."""
-    tuner: TunerName = "peft"
-    """What fine-tunes, as for `solve`."""
-    seed: int = 0
-    """Seed of views, examples and adapters; one for all checkpoints and recipes."""
-    workers: int = 0
-    """Worker processes, as for `solve`."""
     in_process: bool = False
     """Run the models in this process; no crash protection (for tests)."""
-    vllm: VLLMConfig = field(default_factory=VLLMConfig)
-    generate: GenerateConfig = field(default_factory=GenerateConfig)
 
     def __post_init__(self) -> None:
-        if self.part_size < 1:
-            raise ConfigError(f"option part_size: found {self.part_size}, expected 1 or more")
+        check_ranges(self)
         if not self.recipes:
             raise ConfigError("option recipes: found none, expected one or more, such as none box")
         if self.compare and (self.checkpoints or len(self.compare) < 2):
@@ -91,13 +66,6 @@ class EvaluateConfig:
                 f"option compare: found {len(self.compare)} files and {len(self.checkpoints)} checkpoints, expected "
                 "two files or more, and no checkpoint"
             )
-
-
-TO_SOLVE = (
-    *("tasks", "prompt", "encoder", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner", "seed"),
-    *("workers", "in_process", "vllm", "generate"),
-)
-"""Options that go to `solve` as they are."""
 
 
 def evaluate(config: EvaluateConfig, clock: Clock = time.monotonic, say: Callable[[str], None] = print) -> Evaluation:
@@ -147,8 +115,8 @@ def choose_engine(config: EvaluateConfig, model: ModelFolder, recipe: str) -> Ch
 
 
 def _template(config: EvaluateConfig, folder: Path, recipe: str) -> SolveConfig:
-    shared: dict[str, Any] = {name: getattr(config, name) for name in TO_SOLVE}
-    return SolveConfig(**shared, model=folder, recipe=recipe, out=config.out)
+    shared = options_of(config, EngineOptions)
+    return SolveConfig(config.tasks, config.out, model=folder, recipe=recipe, in_process=config.in_process, **shared)
 
 
 def run_parts(
@@ -207,7 +175,7 @@ def gather(config: EvaluateConfig, tasks: Sequence[Task], n_whole: int, done: Se
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "models": {part.model.name: part.model.digest for part in done},
-        "options": {name: str(getattr(config, name)) for name in TO_SOLVE},
+        "options": {name: str(value) for name, value in options_of(config, EngineOptions).items()},
         "engines": sorted({str(choose_engine(config, *line)) for line in lines}),
     }
     digests = {task.id: task_digest(task) for task in tasks}
@@ -215,7 +183,7 @@ def gather(config: EvaluateConfig, tasks: Sequence[Task], n_whole: int, done: Se
 
 
 def _write(out: Path, evaluation: Evaluation) -> None:
-    write_atomically(out / "evaluation.json", json.dumps(evaluation_json(evaluation), indent=1, allow_nan=False))
+    write_json(out / "evaluation.json", evaluation_json(evaluation))
     if evaluation.columns:
         draw_curves(evaluation.columns, scope(evaluation), out / "curves.png")
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +16,14 @@ import tyro
 
 from arc_kaggle.answering.predict import Interpreter, predict
 from arc_kaggle.answering.requests import make_requests
-from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.engines import EngineChoice, TunerName, VLLMConfig
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig, recipe_of
-from arc_kaggle.config.tune import Precision, TuneConfig
+from arc_kaggle.config.model import ModelOptions, options_of
+from arc_kaggle.config.options import Count, Minutes, Positive, Range, check_ranges
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.placement import HEADROOM
-from arc_kaggle.errors import ConfigError, EngineError, ModelError, PromptError
+from arc_kaggle.errors import EngineError, ModelError, PromptError
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, pick_device, pick_precision
 from arc_kaggle.models.measured import available_bytes, measure_speed, measure_tasks, project_memory, project_seconds
 from arc_kaggle.models.memory_formulas import GIB, Footprint, project, read_shape
@@ -40,71 +40,36 @@ from arc_kaggle.text.tokens import TokenIds, tokenize
 CHECKS = ("engine", "cells", "stop", "nll", "fp16", "memory", "time")
 
 
-@dataclass(frozen=True, slots=True)
-class PreflightConfig:
-    """Check that a model, its prompt and this machine go together: one line a check, exit code 2 where one fails."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreflightConfig(ModelOptions):
+    """Check that a model, its prompt format and this machine go together: one line a check, exit code 2 where one
+    fails."""
 
-    model: Path = BOX_FOLDER
-    """Hugging Face causal LM folder; the model that ships with the package where not given."""
     prompt: Annotated[str, tyro.conf.arg(aliases=("--preset",))] = "auto"
-    """Prompt preset to check: plain, arc24, arc24-no-system, architects, nvarc, chat, or auto, as for `solve`."""
-    encoder: str = ""
-    """Encoder spec; the preset's own where empty."""
-    recipe: str = "auto"
-    """Recipe of test-time fine-tuning whose memory and time are projected, as for `solve`."""
-    precision: Precision = "auto"
-    """Compute type of the model."""
-    four_bit: bool = False
-    """Linear layers in 4 bits, as for `solve`."""
-    cut_vocabulary: bool = False
-    """Only tokens that prompts and answers are made of, as for `solve`."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
-    engine: EngineChoice = "auto"
-    """What generates, as for `solve`; whether it fits beside fine-tuning, and what auto comes to. Answers are asked of
-    hf in any case."""
-    tuner: TunerName = "peft"
-    """What fine-tunes, as for `solve`."""
-    workers: int = 0
-    """Worker processes that share this machine, as for `solve`."""
+    """The prompt format to check: plain, arc24, arc24-no-system, architects, nvarc, chat, or auto, as for `solve`."""
     tasks: str = "arc1:training"
     """Tasks with known answers that the model is asked, as for `solve`; those with the shortest prompts are taken."""
-    n_tasks: int = 10
-    """How many of them."""
-    min_ended: float = 0.5
-    """Share of the answers, 0..1, that must end by themselves within the limit of tokens."""
+    n_tasks: Count = 10
+    """How many of these tasks are asked."""
+    min_ended: Annotated[float, Range(0, 1, is_open=True)] = 0.5
+    """Share of the answers, over 0 and up to 1, that must end by themselves within the limit of tokens."""
     sized_by: str = "arc2:evaluation"
     """Tasks whose lengths in tokens stand for those of the run that time is projected for."""
-    n_run_tasks: int = 240
-    """Tasks of that run."""
-    time_limit_minutes: float = 700.0
-    """Minutes that it may take."""
-    memory_headroom: float = HEADROOM
-    """Projected memory times this must be available: what is not projected are buffers and logits."""
-    vllm: VLLMConfig = field(default_factory=VLLMConfig)
-    generate: GenerateConfig = field(default_factory=GenerateConfig)
-    tune: TuneConfig = None  # type: ignore[assignment]  # None: what --recipe says
+    n_run_tasks: Count = 240
+    """Number of tasks of that run."""
+    time_limit_minutes: Minutes = 700.0
+    """Minutes that the run may take."""
+    memory_headroom: Positive = HEADROOM
+    """Projected memory times this must be available: buffers and logits are not in the projection."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_ended <= 1:
-            raise ConfigError(f"option min_ended: found {self.min_ended}, expected a share over 0 and up to 1")
-        for name in ("n_tasks", "n_run_tasks", "time_limit_minutes", "memory_headroom"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"option {name}: found {getattr(self, name)}, expected more than 0")
-        if self.tune is None:
-            object.__setattr__(self, "tune", recipe_of(self.model, self.recipe))
+        ModelOptions.__post_init__(self)
+        check_ranges(self)
 
     @property
     def run(self) -> SolveConfig:
         """The run that is to be made. Raises ConfigError, EngineError where `solve` would refuse it."""
-        return SolveConfig("", Path(), **{name: getattr(self, name) for name in OF_SOLVE})
-
-
-OF_SOLVE = (
-    *("model", "prompt", "encoder", "recipe", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner"),
-    *("workers", "vllm", "generate", "tune"),
-)
-"""Options that `solve` has, too."""
+        return SolveConfig("", Path(), **options_of(self, ModelOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +176,7 @@ def check_cells_of(model: LoadedModel) -> Check:
 def check_stop(model: LoadedModel, tasks: Tasks, config: PreflightConfig) -> Check:
     """Greedy answers, asked for and read as `solve` does, must end."""
     once = replace(config.generate, n_views=1)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(config.seed)
     requests = [request for task in tasks for request in make_requests(task, model.notation, once, rng)]
     interpreter = Interpreter(HFEngine(model, once.tokens_per_batch), model.notation)
     predictions = predict(requests, interpreter, once, Deadline.never())

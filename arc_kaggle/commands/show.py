@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, task_to_terminal, view_title
 from arc_kaggle.errors import ConfigError, ModelError

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from arc_kaggle.config.train import MAY_DIFFER, TrainConfig
+from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.options import names_aside
+from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.card import read_card
 from arc_kaggle.text.tokenizer_checks import check_example
@@ -76,8 +76,7 @@ def check_first(source: ExampleSource) -> None:
 
 def settings_of(config: TrainConfig) -> Row:
     """The options that shape a run's results, as JSON holds them."""
-    settings: Row = json.loads(json.dumps(asdict(config), default=str))
-    return {name: value for name, value in settings.items() if name not in MAY_DIFFER}
+    return {name: value for name, value in config_to_json(config).items() if name not in names_aside(TrainConfig)}
 
 
 def card_facts(config: TrainConfig, mixture: Mixture, validation: Validation, progress: Progress, row: Row) -> Facts:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from arc_kaggle.errors import ConfigError, EngineError
+from arc_kaggle.config.options import ASIDE, Count, Positive, check_ranges
+from arc_kaggle.errors import EngineError
 
 EngineName = Literal["hf", "fake", "vllm"]
 EngineChoice = EngineName | Literal["auto"]
@@ -51,11 +52,12 @@ def _check(option: str, name: Name, wanted: Iterable[Feature], known: Mapping[Na
 
 @dataclass(frozen=True, slots=True)
 class HFConfig:
-    """How the network is run. Answers differ by rounding at most."""
+    """The engine on transformers, `--engine hf`."""
 
     compile: bool = False
-    """Compile the steps behind the prompt by torch.compile, on a GPU into CUDA graphs. The first steps then take a
-    minute or more; rows with adapters by name go uncompiled. Never measured on a GPU."""
+    """Compile the decode steps by torch.compile, on a GPU into CUDA graphs. The first steps then take a minute or more,
+    and answers may differ by rounding. Steps of several LoRA adapters at once are not compiled. This has never been
+    measured on a GPU."""
 
 
 EXTRA = "pip install 'arc_kaggle[vllm]'; on a machine without a GPU: make test-backends"
@@ -68,35 +70,32 @@ USUAL_CACHE_GB = 4.0
 
 @dataclass(frozen=True, slots=True)
 class VLLMConfig:
-    """The engine on vLLM, a process of its own."""
+    """The engine on vLLM, `--engine vllm`, which runs in a process of its own."""
 
-    placement: Kind | None = None
-    """`together` on the GPU of fine-tuning, on it in `turns`, or `apart` on another one; where not given the first of
-    them that fits."""
-    cache_gb: float | None = None
-    """GiB of keys and values, beside the weights; where not given what answers want, as far as it fits (4 on a CPU)."""
-    max_rows: int = 128
-    """Most completions that grow together."""
-    max_adapters: int = 2
-    """Most adapters in a batch; memory for so many is reserved."""
+    placement: Annotated[Kind | None, ASIDE] = None
+    """How vLLM and fine-tuning share GPUs: together on one GPU at the same time, in turns on one GPU, or apart on two
+    GPUs. Where it is not given, the first of these that fits."""
+    cache_gb: Annotated[Positive | None, ASIDE] = None
+    """GiB of KV cache, beside the weights. Where it is not given, as much as the answers need and the GPU holds (4 on a
+    CPU)."""
+    max_rows: Count = 128
+    """Most sequences in a batch."""
+    max_adapters: Count = 2
+    """Most LoRA adapters in a batch; their memory is reserved at the start."""
     eager: bool = False
-    """Start in seconds, without compiling anything; answers then take longer on a GPU."""
-    patience_seconds: float = 120.0
-    """Seconds without a word from the engine's process after which it counts as hung and is started again."""
-    start_seconds: float = 900.0
-    """Most seconds that it may take to start."""
-    adapters_a_life: int = 100
-    """Adapters after which the process is renewed between two calls: its memory has been seen to grow with them."""
-    growth_gb: float = 4.0
-    """GB of host memory by which it may grow before it is renewed."""
+    """Start in seconds, without compilation; on a GPU answers then take longer."""
+    patience_seconds: Positive = 120.0
+    """Seconds without a message from vLLM's process after which it counts as hung and is started again."""
+    start_seconds: Positive = 900.0
+    """Most seconds that vLLM's process may take to start."""
+    adapters_a_life: Count = 100
+    """LoRA adapters after which vLLM's process is started afresh, because its memory has been seen to grow with
+    them."""
+    growth_gb: Positive = 4.0
+    """GB of host memory by which vLLM's process may grow before it is started afresh."""
 
     def __post_init__(self) -> None:
-        for name in ("max_rows", "max_adapters", "adapters_a_life"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"option vllm.{name}: found {getattr(self, name)}, expected 1 or more")
-        for name in ("cache_gb", "patience_seconds", "start_seconds", "growth_gb"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ConfigError(f"option vllm.{name}: found {getattr(self, name)}, expected more than 0")
+        check_ranges(self, "vllm")
 
     @property
     def cache_bytes(self) -> int:

@@ -1,10 +1,11 @@
-"""Recipes, as values: what test-time fine-tuning trains, for how long, at which rate; and what came of it."""
+"""The options of test-time fine-tuning, and the recipes: named sets of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from arc_kaggle.config.options import Count, Natural, NotNegative, Positive, Share, check_ranges
 from arc_kaggle.errors import ConfigError
 
 Drop = Literal["last", "largest", "least_similar"]
@@ -22,35 +23,43 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
-    """AdamW and its learning rate."""
+    """The AdamW optimizer and its learning rate."""
 
-    learning_rate: float = 1e-4
+    learning_rate: NotNegative = 1e-4
     """Peak learning rate."""
-    embedding_learning_rate: float | None = None
-    """Peak learning rate of what is trained on the input embeddings and the head; that of the rest where None."""
+    embedding_learning_rate: NotNegative | None = None
+    """Peak learning rate of what is trained of the input embeddings and the head; the same as all else where it is not
+    given."""
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     """Shape of the learning rate after warm-up; cosine and linear end at 0."""
-    warmup_fraction: float = 0.1
-    """Share of the steps in which the learning rate rises from 0, 0..1."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay on matrices, per step times the learning rate."""
-    max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    warmup_fraction: Share = 0.1
+    """Share of the steps, 0..1, in which the learning rate rises from 0."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay on matrices, per step and times the learning rate."""
+    max_grad_norm: Positive = 1.0
+    """Gradients of a greater norm are scaled down to this one."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "optim")
 
 
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
-    """A LoRA adapter (Hu et al. 2021, arXiv:2106.09685), by peft."""
+    """The LoRA adapter (Hu et al. 2021, arXiv:2106.09685), by peft."""
 
-    rank: int = 32
-    """Rank of the two factors."""
-    alpha: float = 16
-    """Scale: alpha / sqrt(rank) with rsLoRA, alpha / rank without."""
+    rank: Count = 32
+    """Rank of the two low-rank factors."""
+    alpha: NotNegative = 16
+    """The update is scaled by alpha / sqrt(rank) with rsLoRA, and by alpha / rank without."""
     rslora: bool = True
-    """Rank-stabilized scale (Kalajdzievski 2023, arXiv:2312.03732)."""
+    """Scale the update as rank-stabilized LoRA does (Kalajdzievski 2023, arXiv:2312.03732)."""
     modules: tuple[str, ...] = ("all-linear",)
-    """Names of the modules that get an adapter; `all-linear` is every linear one but the head. `embed_tokens` and
-    `lm_head` get plain factors, too; a weight that both share stays one and frozen, the factors are each side's own."""
+    """Names of the modules that get an adapter; all-linear means every linear module but the head. embed_tokens and
+    lm_head can be named too; where they share one weight, that weight stays frozen and each gets factors of its
+    own."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "lora")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +67,44 @@ class TuneConfig:
     """Test-time fine-tuning of every task."""
 
     weights: Literal["lora", "all", "none"] = "lora"
-    """What is trained: a LoRA adapter, all weights (small models), or nothing at all."""
-    steps: int = 64
-    """Optimizer steps a task."""
-    batch_size: int = 1
-    """Augmented examples a step."""
-    tokens_per_step: int | None = None
-    """In place of `batch_size`: as many examples a step as this many tokens hold with their padding, one at least."""
-    max_seconds: float = 600.0
-    """Most seconds of fine-tuning a task; what is learnt by then is kept."""
-    max_tokens: int = 8192
-    """Longest example in tokens; of a longer task train pairs are left out."""
+    """What is trained: a LoRA adapter, all weights (of small models), or nothing at all."""
+    steps: Natural = 64
+    """Optimizer steps on one task."""
+    batch_size: Count = 1
+    """Augmented examples in one step."""
+    tokens_per_step: Count | None = None
+    """In place of a batch size: a step has as many examples as fit this many tokens, padding included, and at least
+    one."""
+    max_seconds: Positive = 600.0
+    """Most seconds of fine-tuning on one task. What is learnt by then is kept."""
+    max_tokens: Count = 8192
+    """Longest example in tokens. Where a task is longer, train pairs are left out."""
     loss: Loss | Literal["auto"] = "auto"
-    """What an example trains: all outputs but the first, all outputs, the last output alone, everything, or auto for
-    what the prompt preset was trained with."""
+    """Which tokens of an example are trained: those of all outputs but the first, of all outputs, of the last output
+    alone, of everything, or auto for what the prompt format was made for."""
     drop: Drop = "last"
-    """Which train pair is left out first: the last, the one with most tokens, or the one whose input is least like a
+    """Which train pair is left out first: the last, the largest in tokens, or the one whose input is least similar to a
     test input."""
-    keep_background: float = 0.9
-    """Chance that colour 0 stays itself in an example, 0..1."""
-    bucket: int = 64
-    """Lengths count in multiples of this many tokens when a step is filled by `tokens_per_step`."""
-    verify_share: float = 0.0
-    """Share of the examples, 0..1, that train verdicts in place of answers: a train pair's output is proposed, as it is
-    or spoiled, and the model says whether it is right. What --rescore.verify asks has to be trained."""
+    keep_background: Share = 0.9
+    """Probability, 0..1, that an example leaves colour 0 as it is; else colour 0 is permuted with the others."""
+    bucket: Count = 64
+    """Lengths are rounded up to multiples of this many tokens when a step is filled by --tune.tokens-per-step."""
+    verify_share: Share = 0.0
+    """Share of the examples, from 0 to below 1, that train a verdict in place of an answer: the output of a train pair
+    is shown as it is, or altered, and the model learns to say whether it is right. --rescore.verify asks for it."""
     checkpointing: bool = False
-    """Keep of a step only what enters each layer, and compute the rest again: less memory for a third more time."""
+    """Gradient checkpointing: activations are computed again in the backward pass, which takes less memory and a third
+    more time."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """The AdamW optimizer and its learning rate. The defaults shown here are those that --recipe sets."""
     lora: LoraConfig = field(default_factory=LoraConfig)
+    """The LoRA adapter (Hu et al. 2021, arXiv:2106.09685), by peft. The defaults shown here are those that --recipe
+    sets."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.verify_share < 1:
-            raise ConfigError(f"option tune.verify_share: found {self.verify_share}, expected 0 or more and under 1")
+        check_ranges(self, "tune")
+        if self.verify_share == 1:
+            raise ConfigError("option tune.verify_share: found 1, expected less, or no example would train an answer")
 
     def examples_a_step(self, n_tokens: int) -> int:
         """Examples of a step in which the longest has `n_tokens` tokens, padding included."""
@@ -109,7 +124,7 @@ def gentler(config: TuneConfig, level: int) -> TuneConfig:
         return replace(config, weights="none")
     if level == 2:
         a_step = config.tokens_per_step and config.tokens_per_step // 2
-        config = replace(config, max_tokens=config.max_tokens // 2, tokens_per_step=a_step)
+        config = replace(config, max_tokens=max(1, config.max_tokens // 2), tokens_per_step=a_step or None)
     return replace(config, checkpointing=True) if level >= 1 else config
 
 

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.config.solve import CARD_FILE
+from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.errors import ModelError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES, ModelFolder
 from arc_kaggle.system.paths import remove_below

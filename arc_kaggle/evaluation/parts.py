@@ -14,20 +14,20 @@ from typing import Any
 from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
 from arc_kaggle.answering.submission import Attempts, read_submission
 from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.options import flat, names_aside
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError, WorkerError
 from arc_kaggle.evaluation.columns import Column, judge, view_counts
 from arc_kaggle.evaluation.model_folders import ModelFolder
-from arc_kaggle.run.folder import MAY_DIFFER
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.run.report import scores_json
 from arc_kaggle.run.solve import solve
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import write_json
 from arc_kaggle.tasks.task import Task, task_to_json
 
 PART_FILE = "part.json"
 """Written into the folder of a part that is through."""
-NOT_SETTINGS = ("tasks", "select", "model", *MAY_DIFFER)
+NOT_SETTINGS = ("tasks", "select", "model", *names_aside(SolveConfig))
 """Options of `solve` that say where or how long; tasks and model count by their digests instead."""
 NO_LIMIT_MINUTES = 60.0 * 24 * 365
 """The time limit of a part. Its end is set by the caps of its tasks alone, so that no clock decides on a score."""
@@ -44,7 +44,7 @@ class Part:
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides what comes out."""
-        options = {name: value for name, value in config_to_json(self.config).items() if name not in NOT_SETTINGS}
+        options = {name: value for name, value in flat(config_to_json(self.config)).items() if name not in NOT_SETTINGS}
         return {**options, "model": self.model.digest, "tasks": {task.id: task_digest(task) for task in self.tasks}}
 
     def seconds(self) -> float | None:
@@ -70,9 +70,7 @@ class Part:
             )
         self.model.check_unchanged()
         seconds = time.monotonic() - started
-        write_atomically(
-            self.config.out / PART_FILE, json.dumps({"settings": self.settings, "seconds": seconds}, indent=1)
-        )
+        write_json(self.config.out / PART_FILE, {"settings": self.settings, "seconds": seconds})
         return seconds
 
 
@@ -136,17 +134,9 @@ def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> 
             f"folder {folder}: found results of tasks {','.join(found['tasks']):.60}, expected "
             f"{','.join(wanted['tasks']):.60}; go on with the --select and --part-size of then, or take another --out"
         )
-    before, now = _flat(found), _flat(wanted)
+    before, now = flat(found), flat(wanted)
     if other := [name for name in {**now, **before} if before.get(name) != now.get(name)]:
         raise ConfigError(
             f"folder {folder}: found results of {other[0]} {before.get(other[0], 'not set')!r:.80}, expected "
             f"{now.get(other[0], 'not set')!r:.80}; go on with what it was, or take another --out"
         )
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one, with dotted names."""
-    if not isinstance(value, dict):
-        return {name: value}
-    items = (_flat(item, f"{name}.{key}" if name else key) for key, item in value.items())
-    return {key: item for flat in items for key, item in flat.items()}

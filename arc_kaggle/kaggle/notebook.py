@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.answering.submission import SubmissionFile, choose_attempts, read_submission
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.errors import SubmissionError
 from arc_kaggle.kaggle.commands import CommandError, run
 from arc_kaggle.kaggle.machines import MODELS, Options, machine_named, model_named, options_for

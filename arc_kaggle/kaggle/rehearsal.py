@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
+from arc_kaggle.config.model import ModelOptions
 from arc_kaggle.errors import ConfigError, WorkerError
 from arc_kaggle.kaggle.commands import run
 from arc_kaggle.kaggle.machines import Options
@@ -29,11 +30,6 @@ MOST_PAIRS = 10
 """Train pairs of a task of the largest size."""
 LARGEST = "largest"
 """How the ids of tasks of the largest size begin."""
-PREFLIGHT = (
-    *("model", "prompt", "encoder", "recipe", "precision", "four_bit", "cut_vocabulary", "device", "engine", "tuner"),
-    *("workers", "generate", "tune", "vllm"),
-)
-"""Options of `solve` that `preflight` has too, with those below them."""
 
 
 def solve_options(tasks: Path, out: Path, settings: Options, deadline: Deadline) -> Options:
@@ -66,7 +62,8 @@ def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> 
 
 def of_preflight(settings: Options) -> Options:
     """Those of the options of `solve` that `preflight` takes."""
-    return {name: value for name, value in settings.items() if name.partition(".")[0] in PREFLIGHT}
+    shared = {option.name for option in fields(ModelOptions)}
+    return {name: value for name, value in settings.items() if name.partition(".")[0] in shared}
 
 
 def usual_tasks(tasks: Tasks, n: int = N_USUAL) -> list[Task]:

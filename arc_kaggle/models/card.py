@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.config.solve import CARD_FILE
+from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.text.notation import Notation

@@ -9,19 +9,17 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.options import flat, names_aside
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.paths import remove_below
 from arc_kaggle.tasks.task import Task, task_to_json
 
 STAGES_FILE = "stages.jsonl"
-MAY_DIFFER = (
-    *("out", "overwrite", "in_process", "workers", "ray_address", "scratch", "scratch_gb", "memory_gb"),
-    *("grace_seconds", "time_limit_minutes", "max_tries", "vllm.placement", "vllm.cache_gb"),
-)
+MAY_DIFFER = names_aside(SolveConfig)
 """Options that decide where a run works and for how long, and not what a stage gives."""
 EVIDENCE = ("predictions", "scores")
 """Folders of a file a task."""
@@ -69,14 +67,6 @@ def check_same(config: SolveConfig, out: Path) -> None:
                 f"folder {out}: found the results of an earlier run with {name} {before.get(name, 'not set')!r:.80}, "
                 f"expected {now.get(name, 'not set')!r:.80}; {way_out}"
             )
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one, with dotted names."""
-    if not isinstance(value, dict):
-        return {name: value}
-    items = (flat(item, f"{name}.{key}" if name else key) for key, item in value.items())
-    return {key: item for one in items for key, item in one.items()}
 
 
 def digest_of(tasks: Sequence[Task]) -> str:

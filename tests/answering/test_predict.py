@@ -19,7 +19,7 @@ from arc_kaggle.answering.predict import Interpreter, lead, predict, waves
 from arc_kaggle.answering.requests import Request, make_requests
 from arc_kaggle.answering.rescore import rescore
 from arc_kaggle.config.answer import Decoding, GenerateConfig, RescoreConfig, Search
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.engines.base import Completion, Drafts, Engine, Found, Nlls
 from arc_kaggle.engines.fake import FAKE_NOTATION, EchoEngine, SymbolTokenizer
 from arc_kaggle.engines.hf.engine import HFEngine
@@ -184,7 +184,7 @@ def test_the_views_asked_for_are_those_of_the_whole() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         GenerateConfig(**options)
-    with pytest.raises(ConfigError, match="expected one of both"):
+    with pytest.raises(ConfigError, match="expected greedy decoding"):
         GenerateConfig(p_min=0.2, decoding=Decoding(beams=2))
 
 

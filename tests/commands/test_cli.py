@@ -15,7 +15,8 @@ from processes import N_VIEWS, fake_config, read_report, write_tasks
 
 from arc_kaggle.answering.candidates import read_predictions
 from arc_kaggle.cli import COMMANDS, main
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig, recipe_of
+from arc_kaggle.config.model import BOX_FOLDER, recipe_of
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.drawing import view_title
 from arc_kaggle.run import solve as run_solve
 from arc_kaggle.run.report import SolveResult
@@ -48,7 +49,7 @@ UNITS = {
     "solve": ["Minutes from the start", "Most tokens of an answer", "Most seconds of fine-tuning", "0..1"],
     "score": ["Kaggle's way"],
     "show": ["--what {task,view,training_prompt,query_prompt}"],
-    "train": ["Tokens in a step", "Steps between two savings", "0..1"],
+    "train": ["Tokens in one optimizer step", "Steps between two savings", "0..1"],
 }
 
 

@@ -23,7 +23,7 @@ from arc_kaggle.answering.submission import vote_task
 from arc_kaggle.cli import main
 from arc_kaggle.commands.evaluate import EvaluateConfig, evaluate, plan, seconds_left
 from arc_kaggle.commands.evaluate import compare as compare_files
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.errors import ConfigError, ModelError, TaskError, WorkerError
 from arc_kaggle.evaluation.columns import Column, Evaluation, Output, judge, view_counts
 from arc_kaggle.evaluation.comparison import Comparison, best_of, compare, comparisons

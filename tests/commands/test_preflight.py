@@ -26,7 +26,7 @@ from arc_kaggle.commands.preflight import (
     preflight,
 )
 from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.tune import LoraConfig, TuneConfig
 from arc_kaggle.engines.placement import MachineMemory
 from arc_kaggle.errors import ConfigError, ModelError
@@ -262,7 +262,7 @@ def test_what_is_rehearsed_is_what_will_run(tmp_path: Path, write_json: WriteJso
     """Options of fine-tuning count, 4-bit weights and a cut vocabulary too."""
     save_model(new_model(256, 4, 0), tmp_path / "model", "lora", {})
     sized_by = str(write_json("sized.json", {"a": TASK_JSON}))
-    plain = PreflightConfig(tmp_path / "model", device="cpu", precision="fp32", n_tasks=1, sized_by=sized_by)
+    plain = PreflightConfig(model=tmp_path / "model", device="cpu", precision="fp32", n_tasks=1, sized_by=sized_by)
     plain = replace(plain, generate=SMALL, tune=TuneConfig(max_tokens=512))
     longer = replace(plain, tune=TuneConfig(max_tokens=2048))
     packed = replace(plain, four_bit=True, cut_vocabulary=True)

@@ -13,7 +13,7 @@ import torch
 from models import TickingClock, assert_same, generate, lively_model, random_prompts
 
 from arc_kaggle.config.answer import Decoding, Search
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.engines.base import Found
 from arc_kaggle.engines.drafts import NO_DRAFT, Draft, Guesses, continuation
 from arc_kaggle.engines.hf import cache as cache_module
@@ -414,10 +414,10 @@ def test_beams_keep_what_the_definition_keeps(model: LoadedModel, beams: int) ->
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"temperature": -1.0}, "option temperature: found -1.0, expected 0 or more"),
-        ({"best_of": 3}, "option best_of: found 3 at temperature 0"),
-        ({"beams": 0}, "option beams: found 0, expected 1 or more"),
-        ({"beams": 2, "temperature": 1.0}, "option beams: found 2 at temperature 1.0"),
+        ({"temperature": -1.0}, "option generate.decoding.temperature: found -1.0, expected 0 or more"),
+        ({"best_of": 3}, "option generate.decoding.best_of: found 3 at temperature 0"),
+        ({"beams": 0}, "option generate.decoding.beams: found 0, expected 1 or more"),
+        ({"beams": 2, "temperature": 1.0}, "option generate.decoding.beams: found 2 at temperature 1.0"),
     ],
 )
 def test_ways_to_decode_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:

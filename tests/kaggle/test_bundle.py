@@ -14,7 +14,7 @@ import pytest
 from bundles import PYTHON, TARGET, TINY, write_bundle, write_wheel
 
 from arc_kaggle.cli import main
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.errors import ArcKaggleError, BundleError, ConfigError, ModelError
 from arc_kaggle.kaggle.bundle.build import BuildConfig, build, build_profile, download
 from arc_kaggle.kaggle.bundle.installer import MANIFEST_FILE, sha256

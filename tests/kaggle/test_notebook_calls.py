@@ -19,7 +19,8 @@ from kaggle_tree import SLUG, Tree, hidden_tasks
 from processes import fake_config
 
 from arc_kaggle.answering.submission import read_submission
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
+from arc_kaggle.config.model import BOX_FOLDER, ModelOptions, options_of
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import RECIPES
 from arc_kaggle.errors import ArcKaggleError, ConfigError, MountError, WorkerError
 from arc_kaggle.kaggle import (
@@ -36,7 +37,7 @@ from arc_kaggle.kaggle.machines import MACHINES, MODELS, as_words, machine_named
 from arc_kaggle.kaggle.mounts import RERUN_VARIABLE, TEST_FILE
 from arc_kaggle.kaggle.notebook import count_answered, find_model
 from arc_kaggle.kaggle.pictures import read_answers
-from arc_kaggle.kaggle.rehearsal import PREFLIGHT, largest_tasks, of_preflight, projection, read_runs, usual_tasks
+from arc_kaggle.kaggle.rehearsal import largest_tasks, of_preflight, projection, read_runs, usual_tasks
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.run.solve import solve
 from arc_kaggle.system.deadline import Deadline
@@ -224,7 +225,6 @@ def test_every_preset_fits_its_machine_by_the_projection_of_preflight() -> None:
     from arc_kaggle.models.measured import project_memory
     from arc_kaggle.models.memory_formulas import GIB
 
-    assert set(PREFLIGHT) <= set(PreflightConfig.__dataclass_fields__)
     for model, network in shapes().items():
         linear = sum(
             m.weight.numel() for n, m in network.named_modules() if isinstance(m, nn.Linear) and n != "lm_head"
@@ -436,7 +436,7 @@ def test_a_rehearsal_asks_preflight_for_the_very_run(machine: str, model: str) -
     default = PreflightConfig(recipe=MODELS[model].options["recipe"])
     asked = tyro.cli(PreflightConfig, args=as_words(of_preflight(settings)), default=default).run
     expected = replace(configured(machine, model), engine="hf")
-    assert [getattr(asked, name) for name in PREFLIGHT] == [getattr(expected, name) for name in PREFLIGHT]
+    assert options_of(asked, ModelOptions) == options_of(expected, ModelOptions)
 
 
 def task_run(task_id: str, tuning: float, answering: float) -> TaskRun:

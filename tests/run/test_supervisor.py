@@ -27,6 +27,7 @@ from processes import (
 )
 
 from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.json import config_from_json
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError, WorkerError
@@ -340,7 +341,7 @@ def test_a_worker_silent_beyond_the_cap_of_its_stage_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     spoil(monkeypatch, tmp_path, f"\n            if not once.exists(): once.touch(); {fault}")
-    config = fake_config(tmp_path, 2, grace_seconds=1.5 - 600)
+    config = fake_config(tmp_path, 2, grace_seconds=0, generate=GenerateConfig(n_views=N_VIEWS, max_seconds=1.5))
     solve(config)
     report = assert_on_disk(config)
     assert stages(report, "t00")[:2] == [("quick", 0, pool.SILENT), ("quick", 1, "")]

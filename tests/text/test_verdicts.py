@@ -22,7 +22,8 @@ from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.answering.rescore import rescore
 from arc_kaggle.commands.score import ScoreConfig, score
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
-from arc_kaggle.config.solve import BOX_FOLDER, SolveConfig
+from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import OptimConfig, TuneConfig
 from arc_kaggle.engines.fake import FAKE_FORMAT, FAKE_NOTATION, SymbolTokenizer
 from arc_kaggle.engines.hf.engine import HFEngine

@@ -49,7 +49,7 @@ OFFLINE = {
 FORWARD_PASS = """
 import torch
 from peft import LoraConfig, get_peft_model
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.models.loading import load_model
 
 network = load_model(BOX_FOLDER).network

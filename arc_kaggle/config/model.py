@@ -1,0 +1,104 @@
+"""The options that solve, preflight and evaluate share: which model, how it is run, asked and fine-tuned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.engines import EngineChoice, TunerName, VLLMConfig
+from arc_kaggle.config.json import nearest
+from arc_kaggle.config.options import ASIDE, Processes, Seed
+from arc_kaggle.config.tune import RECIPES, Precision, TuneConfig
+from arc_kaggle.errors import ConfigError, ModelError
+
+BOX_FOLDER = Path(__file__).parents[1] / "box"
+"""The model that ships with the package."""
+CARD_FILE = "arc_kaggle.json"
+"""What a model folder says of itself beside its weights."""
+BY_RECIPE = TuneConfig()
+"""Stands for "not given": which fine-tuning it is, the recipe says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How any model is run and asked."""
+
+    prompt: str = "auto"
+    """The prompt format: plain, arc24, arc24-no-system, architects, nvarc, chat for the tokenizer's own chat template,
+    or auto for the one that the model's card names (plain without a card)."""
+    encoder: str = ""
+    """How grids are written as text, such as shape+rows+minimal. The one that belongs to --prompt where it is
+    empty."""
+    precision: Precision = "auto"
+    """Floating-point type that the model computes in; auto is bf16 where the device has it, else fp16 on a GPU and fp32
+    on a CPU."""
+    four_bit: bool = False
+    """Keep the linear layers of the base model in 4 bits (nf4); embeddings, head and routers stay as they are. This
+    needs bitsandbytes: pip install 'arc_kaggle[four-bit]'."""
+    cut_vocabulary: bool = False
+    """Keep only those rows of the embeddings and of the head whose tokens prompts and answers are made of."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
+    engine: EngineChoice = "auto"
+    """What generates. hf: the model that is fine-tuned, by transformers. vllm: a copy of it in a process of its own,
+    which takes LoRA adapters but no other weights. fake: no model at all, it repeats the test input (for tests). auto:
+    vllm on GPUs where it is installed, can do what is asked, and its copy takes little of their memory; else hf."""
+    tuner: TunerName = "peft"
+    """What fine-tunes. peft: the model that is loaded anyway. unsloth: a model of its own, and LoRA adapters alone."""
+    seed: Seed = 0
+    """Seed of views, training examples and adapters. Together with a task's id it seeds the task's own generator."""
+    workers: Annotated[Processes, ASIDE] = 0
+    """Worker processes, each with its own model. 0 means one for every visible GPU; without a GPU it means one, or for
+    weights of up to 64 MiB one for every core (at most OMP_NUM_THREADS, where that is set)."""
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions(EngineOptions):
+    """One model and its test-time fine-tuning."""
+
+    model: Path = BOX_FOLDER
+    """Folder of a Hugging Face causal language model; where it is not given, the model that ships with the package."""
+    recipe: str = "auto"
+    """Test-time fine-tuning by name: none, lora, box, arc24, poe, nvarc, or auto for what the model's card names (lora
+    without a card). It sets all of --tune that is not given."""
+    tune: TuneConfig = BY_RECIPE
+    """Test-time fine-tuning of every task. The defaults shown here are those that --recipe sets for --model; give both
+    before --help to see those of another recipe or model."""
+
+    def __post_init__(self) -> None:
+        if self.tune is BY_RECIPE:
+            object.__setattr__(self, "tune", recipe_of(self.model, self.recipe))
+
+
+def options_of(config: EngineOptions, kind: type[EngineOptions]) -> dict[str, Any]:
+    """The options of a config that `kind` declares, by name."""
+    return {option.name: getattr(config, option.name) for option in fields(kind)}
+
+
+def recipe_in_card(model: Path) -> str:
+    """The recipe that a model's card names; lora where there is no card. Raises ModelError for one that names none."""
+    path = model / CARD_FILE
+    if not path.is_file():
+        return "lora"
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{path}: {error!r:.200}, expected a JSON object with a recipe, such as lora") from error
+    if not isinstance(name, str):
+        raise ModelError(f"{path}: found {name!r:.60} for a recipe, expected one of {', '.join(RECIPES)}")
+    return name
+
+
+def recipe_of(model: Path, recipe: str = "auto") -> TuneConfig:
+    """The test-time fine-tuning of a named recipe; `auto` asks the model's card. Raises ConfigError, ModelError."""
+    name = recipe if recipe != "auto" else recipe_in_card(model)
+    if name not in RECIPES:
+        raise ConfigError(
+            f"recipe {name!r}: no such recipe{nearest(name, RECIPES)}; expected one of {', '.join(RECIPES)}"
+        )
+    return RECIPES[name]

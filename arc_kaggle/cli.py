@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<11}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<12}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
     return "\n".join(
         ["usage: arc-kaggle COMMAND [OPTIONS]", "", *lines, "", "arc-kaggle COMMAND --help lists its options"]
     )
@@ -175,6 +175,20 @@ def _train(words: Words) -> None:
     print(f"{config.out}: {facts['tokens']} tokens, {facts['hours']} h, loss {facts['loss']:.3f}")
 
 
+def _import_gguf(words: Words) -> None:
+    """Make a model folder of a GGUF file."""
+    from arc_kaggle.commands.import_gguf import ImportGgufConfig, import_gguf
+
+    print(import_gguf(_parse(ImportGgufConfig, words, "import-gguf")))
+
+
+def _merge(words: Words) -> None:
+    """Merge a LoRA adapter into its base."""
+    from arc_kaggle.commands.merge import MergeConfig, merge
+
+    print(merge(_parse(MergeConfig, words, "merge")))
+
+
 def _bundle(words: Words) -> None:
     """Build, verify and install wheels for a notebook without a network."""
     from arc_kaggle.commands.bundle import BundleCommand, run_bundle
@@ -206,6 +220,8 @@ COMMANDS: dict[str, Callable[[Words], None]] = {
     "preflight": _preflight,
     "synth": _synth,
     "train": _train,
+    "import-gguf": _import_gguf,
+    "merge": _merge,
     "bundle": _bundle,
     "doctor": _doctor,
 }

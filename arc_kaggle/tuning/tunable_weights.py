@@ -15,6 +15,8 @@ from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.coordinate_embeddings import in_parts
 from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.vocabulary_cut import CutTokenizer
+from arc_kaggle.tuning.pretrained import attach, write_trained_tokens
 from arc_kaggle.tuning.saved_weights import bits
 
 ADAPTABLE = (nn.Linear, nn.Embedding)
@@ -52,26 +54,16 @@ class LoraAdapter:
 
     On embeddings and head it is plain factors, never full copies (peft's modules_to_save), which vLLM cannot load.
     Where the base ties the two, they stay tied: one frozen weight under two adapters, whose factors are not tied.
+    With a pretrained adapter, tuning goes on from it and a reset comes back to it; `config` then says nothing.
     """
 
-    def __init__(self, model: LoadedModel, config: LoraConfig) -> None:
+    def __init__(self, model: LoadedModel, config: LoraConfig, pretrained: Path | None = None) -> None:
         import peft
 
-        modules = config.modules[0] if config.modules == ("all-linear",) else _known(config.modules, model.network)
-        lora = peft.LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,
-            use_rslora=config.rslora,
-            target_modules=modules,
-            task_type="CAUSAL_LM",
-        )
-        try:
-            with warnings.catch_warnings():  # peft warns of merging into tied weights; nothing is merged here
-                warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
-                self.peft_model: Any = peft.get_peft_model(model.network, lora)
-        except ValueError as error:
-            raise ConfigError(f"LoRA modules {config.modules}: {error}") from error
+        self.kept = kept_tokens(model)
+        self.peft_model: Any = attach(model.network, pretrained, self.kept) if pretrained else _new(model, config)
         self.layers = [layer for layer in self.peft_model.modules() if isinstance(layer, peft.tuners.lora.LoraLayer)]
+        self.start = [factor.detach().clone() for factor in self.parameters] if pretrained else []
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -81,7 +73,13 @@ class LoraAdapter:
         return nullcontext(self.parameters)
 
     def reset(self, seed: int) -> None:
-        """One factor is zero again, the other drawn anew from `seed`: the model answers as the base does."""
+        """The pretrained adapter comes back bit for bit. Without one, one factor is zero again and the other drawn anew
+        from `seed`: the model answers as the base does.
+        """
+        if self.start:
+            for factor, start in zip(self.parameters, self.start, strict=True):
+                factor.data.copy_(start)
+            return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for layer in self.layers:
@@ -95,6 +93,7 @@ class LoraAdapter:
     def save(self, folder: Path) -> None:
         """Write the adapter in peft's format: its factors alone, as vLLM loads them."""
         self.peft_model.save_pretrained(folder, save_embedding_layers=False)
+        write_trained_tokens(folder, self.kept)
 
     def load(self, folder: Path) -> None:
         import peft
@@ -105,6 +104,32 @@ class LoraAdapter:
     @property
     def n_bytes(self) -> int:
         return _most_bytes(self.parameters)
+
+
+def _new(model: LoadedModel, config: LoraConfig) -> Any:
+    """The peft model of a network with a new adapter on it. Raises ConfigError for modules that it does not have."""
+    import peft
+
+    modules = config.modules[0] if config.modules == ("all-linear",) else _known(config.modules, model.network)
+    lora = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        use_rslora=config.rslora,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with warnings.catch_warnings():  # peft warns of merging into tied weights; nothing is merged here
+            warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`")
+            return peft.get_peft_model(model.network, lora)
+    except ValueError as error:
+        raise ConfigError(f"LoRA modules {config.modules}: {error}") from error
+
+
+def kept_tokens(model: LoadedModel) -> tuple[int, ...] | None:
+    """Ids of the tokens that a cut vocabulary kept; None for a whole one."""
+    tokenizer = model.notation.tokenizer
+    return tokenizer.kept if isinstance(tokenizer, CutTokenizer) else None
 
 
 def _known(modules: Sequence[str], network: nn.Module) -> list[str]:

@@ -9,25 +9,29 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
+from arc_kaggle.config.adapter import FACTORS_FILE
 from arc_kaggle.config.tune import LADDER, TuneConfig, gentler
 from arc_kaggle.errors import TuneError
 from arc_kaggle.models.block_attention import by_blocks
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import collate
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.files import digest
 from arc_kaggle.system.hardware import is_out_of_memory
 from arc_kaggle.system.integers import round_up
 from arc_kaggle.system.prefetch import made_ahead
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.tuning.optimizer import Optimizer
 from arc_kaggle.tuning.outcome import TuneReport
+from arc_kaggle.tuning.pretrained import merge_in
 from arc_kaggle.tuning.saved_weights import check_tuned, describe_origin, save_tuned
-from arc_kaggle.tuning.tunable_weights import AllWeights, LoraAdapter, TunableWeights
+from arc_kaggle.tuning.tunable_weights import AllWeights, LoraAdapter, TunableWeights, kept_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -131,15 +135,27 @@ def keep_freed_memory() -> None:
             mallopt(option, n_bytes)
 
 
+def origin_of(network: nn.Module, config: TuneConfig, pretrained: Path | None) -> dict[str, Any]:
+    """What belongs together: a base, the adapter that tuning goes on from, and the options."""
+    origin = describe_origin(network, asdict(config))
+    return {**origin, "adapter": digest(pretrained / FACTORS_FILE)[:16]} if pretrained else origin
+
+
 class InProcessTuner:
     """Trains the model that the engine answers with, so that nothing is loaded or copied between tasks."""
 
-    def __init__(self, model: LoadedModel, config: TuneConfig) -> None:
+    def __init__(self, model: LoadedModel, config: TuneConfig, pretrained: Path | None = None) -> None:
+        """With a pretrained adapter, that is where every task begins: it is tuned on, or merged where all weights are.
+
+        Raises ModelError for one that does not fit the model.
+        """
         self.model, self.config = model, config
-        self.origin = describe_origin(model.network, asdict(config))
+        self.origin = origin_of(model.network, config, pretrained)
         keep_freed_memory()
+        if pretrained and config.weights == "all":
+            merge_in(model.network, pretrained, kept_tokens(model))
         self.weights: TunableWeights = (
-            LoraAdapter(model, config.lora) if config.weights == "lora" else AllWeights(model)
+            LoraAdapter(model, config.lora, pretrained) if config.weights == "lora" else AllWeights(model)
         )
 
     def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -23,9 +23,9 @@ from arc_kaggle.models.loss import TensorBatch, collate
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning.optimizer import Optimizer
-from arc_kaggle.tuning.saved_weights import describe_origin
+from arc_kaggle.tuning.pretrained import load_factors
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
-from arc_kaggle.tuning.tuner import PADDED, InProcessTuner, step_batches
+from arc_kaggle.tuning.tuner import PADDED, InProcessTuner, origin_of, step_batches
 
 EXTRA = "pip install 'arc_kaggle[unsloth]'; on a machine without a GPU: make test-backends"
 SWITCHES = {"UNSLOTH_DISABLE_STATISTICS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -35,13 +35,13 @@ ENDS = {"embed_tokens", "lm_head"}
 class UnslothTuner(InProcessTuner):
     """Trains a copy of the model, of its own; whoever answers takes what `save` writes."""
 
-    def __init__(self, folder: Path, model: LoadedModel, config: TuneConfig) -> None:
+    def __init__(self, folder: Path, model: LoadedModel, config: TuneConfig, pretrained: Path | None = None) -> None:
         """`model` says what the network is loaded as. Raises EngineError where Unsloth cannot load it."""
         check_modules(config.lora)
         network, autocast = load_network(folder, model, config.max_tokens)
         self.model, self.config = replace(model, network=network, autocast=autocast), config
-        self.origin = describe_origin(network, asdict(config))
-        self.weights = UnslothAdapter(network, config.lora)
+        self.origin = origin_of(network, config, pretrained)
+        self.weights = UnslothAdapter(network, config.lora, pretrained)
 
     def _train(self, examples: Iterator[Example], losses: list[float], config: TuneConfig, deadline: Deadline) -> None:
         network: Any = self.model.network
@@ -73,7 +73,7 @@ class UnslothOptimizer(Optimizer):
 class UnslothAdapter(LoraAdapter):
     """An adapter that Unsloth attached, in peft's format like any other."""
 
-    def __init__(self, network: nn.Module, config: LoraConfig) -> None:
+    def __init__(self, network: nn.Module, config: LoraConfig, pretrained: Path | None = None) -> None:
         import peft
         from unsloth import FastLanguageModel
 
@@ -86,6 +86,10 @@ class UnslothAdapter(LoraAdapter):
             target_modules=linear_modules(network) if config.modules == ("all-linear",) else list(config.modules),
         )
         self.layers = [layer for layer in self.peft_model.modules() if isinstance(layer, peft.tuners.lora.LoraLayer)]
+        if pretrained:
+            load_factors(self.peft_model, network, pretrained)
+        self.kept = None
+        self.start = [factor.detach().clone() for factor in self.parameters] if pretrained else []
 
 
 def check_modules(config: LoraConfig) -> None:

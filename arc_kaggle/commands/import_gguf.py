@@ -1,0 +1,57 @@
+"""command `import-gguf`: makes a Hugging Face model folder of a GGUF file."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from arc_kaggle.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ImportGgufConfig:
+    """Make a model folder (bf16 safetensors, tokenizer, chat template, card) of a GGUF file that transformers reads."""
+
+    file: Positional[Path]
+    """The GGUF file."""
+    out: Path
+    """Folder to write."""
+    source: str = ""
+    """Where the file came from, for the card; what the file says of itself where empty."""
+    license: str = ""
+    """Its licence, such as apache-2.0, for the card; what the file says of itself where empty."""
+    prompt: str = "auto"
+    """Prompt preset that the card names, as for `solve`; auto is chat where there is a chat template, else plain."""
+    encoder: str = ""
+    """How grids are written, as for `solve`; the preset's own where empty."""
+    overwrite: bool = False
+    """Replace the folder where there is one."""
+
+
+def import_gguf(config: ImportGgufConfig) -> str:
+    """Write the folder, as a whole or not at all; returns a line about it.
+
+    Raises ConfigError for paths, ModelError for a file that cannot be read, PromptError for a preset that does not fit.
+    """
+    from arc_kaggle.models.gguf import read_gguf, write_model
+
+    if config.out.exists() and not config.overwrite:
+        raise ConfigError(f"out {config.out}: found it there already; take another --out, or --overwrite")
+    if not config.file.is_file():
+        raise ConfigError(f"file {config.file}: found no such file, expected a GGUF file")
+    file = read_gguf(config.file, config.source, config.license)
+    partial = config.out.with_name(f".{config.out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        card = write_model(file, partial, config.prompt, config.encoder)
+        shutil.rmtree(config.out, ignore_errors=True)
+        partial.rename(config.out)
+    except OSError as error:
+        raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return f"{config.out}: {config.file.stem}, {card.facts['parameters']:,} parameters in bf16, licence {file.license}"

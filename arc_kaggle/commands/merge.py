@@ -1,0 +1,75 @@
+"""command `merge`: writes the model that a LoRA adapter makes of its base as a plain model folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from arc_kaggle.config.solve import CARD_FILE
+from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES
+
+
+@dataclass(frozen=True, slots=True)
+class MergeConfig:
+    """Merge a LoRA adapter into its base; the adapter may have been trained on a cut vocabulary."""
+
+    base: Positional[Path]
+    """Hugging Face causal LM folder that the adapter belongs to."""
+    adapter: Positional[Path]
+    """Folder of the adapter, in peft's format."""
+    out: Path
+    """Folder to write."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Type of the weights that are written. In bf16 some of what the adapter learnt is rounded away."""
+    overwrite: bool = False
+    """Replace the folder where there is one."""
+
+
+def merge(config: MergeConfig) -> str:
+    """Write the folder, as a whole or not at all; returns a line about it. Raises ConfigError, ModelError."""
+    if config.out.exists() and not config.overwrite:
+        raise ConfigError(f"out {config.out}: found it there already; take another --out, or --overwrite")
+    partial = config.out.with_name(f".{config.out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        _write(config, partial)
+        shutil.rmtree(config.out, ignore_errors=True)
+        partial.rename(config.out)
+    except OSError as error:
+        raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return f"{config.out}: {config.adapter} merged into {config.base}, in {config.precision}"
+
+
+def _write(config: MergeConfig, folder: Path) -> None:
+    """Products are computed in fp32, whatever is written."""
+    from arc_kaggle.models.loading import DTYPES
+    from arc_kaggle.tuning.pretrained import merge_in
+
+    merged = merge_in(load_network(config.base), config.adapter)
+    merged.to(DTYPES[config.precision]).save_pretrained(folder)
+    for place in (config.base, config.adapter):
+        for pattern in (*TOKENIZER_FILES, CARD_FILE):
+            for path in place.glob(pattern):
+                shutil.copy(path, folder)
+
+
+def load_network(base: Path) -> Any:
+    """The network of a model folder in fp32. Raises ModelError."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    if not (base / "config.json").is_file():
+        raise ModelError(f"base {base}: found no config.json, expected a Hugging Face causal LM folder")
+    try:
+        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"base {base}: {type(error).__name__}: {error}") from error

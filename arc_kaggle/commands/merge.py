@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from arc_kaggle.config.solve import CARD_FILE
+from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES
 

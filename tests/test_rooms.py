@@ -24,7 +24,7 @@ MOST_FLOORS = 18
 
 WITHOUT_TORCH = ("system", "config", "tasks", "text", "answering", "drawing", "synth", "kaggle", "commands", "cli")
 """Rooms whose modules can be imported without torch; so can the supervisor's side of `run`."""
-TORCH_COMMANDS = ("arc_kaggle.commands.preflight", "arc_kaggle.commands.train")
+TORCH_COMMANDS = ("arc_kaggle.commands.preflight",)
 """But for these, which are imported only when they are called."""
 
 

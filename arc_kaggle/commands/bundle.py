@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,21 +42,20 @@ BundleCommand = (
 )
 
 
-def run_bundle(
-    command: BuildConfig | VerifyConfig | InstallConfig | WeightsConfig | LockConfig, say: Callable[[str], None]
-) -> None:
-    """Run one subcommand; `say` is told what comes of it. Raises ArcKaggleError."""
-    match command:
+def run(config: BundleCommand) -> int:
+    """Run one subcommand and say what comes of it. Raises ArcKaggleError."""
+    match config:
         case BuildConfig():
-            say(build(command))
+            print(build(config))
         case VerifyConfig():
-            say(verify(command.bundle))
+            print(verify(config.bundle))
         case WeightsConfig():
-            say(describe_weights(command))
+            print(describe_weights(config))
         case LockConfig():
-            say(lock(command, date.today()))
+            print(lock(config, date.today()))
         case InstallConfig():
-            _install(command, say)
+            _install(config, partial(print, flush=True))
+    return 0
 
 
 def _install(config: InstallConfig, say: Callable[[str], None]) -> None:

@@ -60,6 +60,12 @@ class Combined:
         return f"{self.path} holds two attempts for {self.n_tasks} tasks, from {self.n_runs} runs; {answered}"
 
 
+def run(config: CombineConfig) -> int:
+    """Combine, and say what was written."""
+    print(combine(config).text)
+    return 0
+
+
 def combine(config: CombineConfig) -> Combined:
     """Merge runs into a valid submission. Raises ConfigError, TaskError, or SubmissionError for damaged runs."""
     from_folders, path = _check(config), _submission_path(config)

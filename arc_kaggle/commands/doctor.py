@@ -40,6 +40,14 @@ class DoctorConfig:
     """Print JSON in place of lines."""
 
 
+def run(config: DoctorConfig) -> int:
+    """Print a line a finding, or JSON. Raises ArcKaggleError where a submission would not run."""
+    diagnosis = doctor(config)
+    print(diagnosis.json if config.json else diagnosis.text)
+    diagnosis.require()
+    return 0
+
+
 def doctor(config: DoctorConfig, probes: Probes | None = None) -> Diagnosis:
     """Look at everything; nothing that is found wrong is raised."""
     probes = probes or Probes()

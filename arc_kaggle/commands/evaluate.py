@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ from arc_kaggle.evaluation.curves import draw_curves
 from arc_kaggle.evaluation.merge import loadable
 from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
 from arc_kaggle.evaluation.parts import Part, column_of, cut, task_digest
-from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, scope, scores_text, share
+from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, evaluation_text, scope, scores_text, share
 from arc_kaggle.system.deadline import Clock, Deadline
 from arc_kaggle.system.files import write_json
 from arc_kaggle.tasks.dataset import load_tasks, select_tasks
@@ -66,6 +67,15 @@ class EvaluateConfig(EngineOptions):
                 f"option compare: found {len(self.compare)} files and {len(self.checkpoints)} checkpoints, expected "
                 "two files or more, and no checkpoint"
             )
+
+
+def run(config: EvaluateConfig) -> int:
+    """Judge what is not judged yet, or compare earlier evaluations; print the tables."""
+    if config.compare:
+        print(compare(config.compare))
+    else:
+        print(evaluation_text(evaluate(config, say=partial(print, flush=True))))
+    return 0
 
 
 def evaluate(config: EvaluateConfig, clock: Clock = time.monotonic, say: Callable[[str], None] = print) -> Evaluation:

@@ -53,6 +53,12 @@ class FitConfig:
     """Print what every encoder costs under this prompt format instead, as a Markdown table."""
 
 
+def run(config: FitConfig) -> int:
+    """Print the lengths, or the table of encoders."""
+    print(fit(config).text)
+    return 0
+
+
 def fit(config: FitConfig) -> FitReport:
     """Count tokens, and leave out pairs as inference and training would. Raises ConfigError, TaskError, PromptError."""
     n_answer = 1 if config.answer_tokens == "auto" else config.answer_tokens

@@ -31,6 +31,12 @@ class ImportGgufConfig:
     """Replace the folder where there is one."""
 
 
+def run(config: ImportGgufConfig) -> int:
+    """Write the model folder, and say what it is."""
+    print(import_gguf(config))
+    return 0
+
+
 def import_gguf(config: ImportGgufConfig) -> str:
     """Write the folder, as a whole or not at all; returns a line about it.
 

@@ -30,6 +30,12 @@ class MergeConfig:
     """Replace the folder where there is one."""
 
 
+def run(config: MergeConfig) -> int:
+    """Write the model folder, and say what it is."""
+    print(merge(config))
+    return 0
+
+
 def merge(config: MergeConfig) -> str:
     """Write the folder, as a whole or not at all; returns a line about it. Raises ConfigError, ModelError."""
     if config.out.exists() and not config.overwrite:

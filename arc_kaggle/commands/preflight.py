@@ -112,6 +112,14 @@ class PreflightReport:
             raise ModelError(f"preflight: {len(self.failed)} of {len(self.checks)} failed: {', '.join(self.failed)}")
 
 
+def run(config: PreflightConfig) -> int:
+    """Print a line a check. Raises ModelError where one fails."""
+    report = preflight(config)
+    print(report.text)
+    report.require()
+    return 0
+
+
 def preflight(config: PreflightConfig) -> PreflightReport:
     """Make all checks. Raises ModelError, ConfigError, EngineError, TaskError for what cannot be loaded."""
     tasks = load_tasks(config.tasks, f"shortest:{config.n_tasks}")

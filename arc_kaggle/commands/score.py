@@ -13,7 +13,7 @@ from arc_kaggle.answering.submission import read_submission, vote_task
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import SubmissionError, TaskError
 from arc_kaggle.evaluation.early_stopping import stopping_table
-from arc_kaggle.run.report import scores_json
+from arc_kaggle.run.report import score_lines, scores_json
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.dataset import load_solutions_json, load_tasks
 from arc_kaggle.tasks.task import Task, task_from_json, task_to_json
@@ -33,6 +33,15 @@ class ScoreConfig:
     """Kaggle's solutions file, where the tasks come without."""
     select_by: Selection = "votes"
     """How attempts are chosen anew among the candidates in a folder, as for `solve`."""
+
+
+def run(config: ScoreConfig) -> int:
+    """Print the scores, and for predictions the table of ways to select and to stop early."""
+    scores = score(config)
+    print(score_lines(scores))
+    print(table_lines(scores), end="")
+    print(f"{scores['n_tasks']} tasks")
+    return 0
 
 
 def score(config: ScoreConfig) -> dict[str, Any]:

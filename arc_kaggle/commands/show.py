@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.tune import Loss
-from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, task_to_terminal, view_title
+from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, print_text, task_to_terminal, view_title
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
@@ -49,6 +50,13 @@ class ShowConfig:
     """What a training prompt trains, as for `solve --tune.loss`."""
     out: Path | None = None
     """File to draw into, .svg or .png; of several tasks each adds its id to the name. The terminal where not given."""
+
+
+def run(config: ShowConfig) -> int:
+    """Draw into the terminal, or say where the pictures went."""
+    for text in show(config, shutil.get_terminal_size().columns):
+        print_text(text)
+    return 0
 
 
 def show(config: ShowConfig, width: int) -> Iterator[Text]:

@@ -62,6 +62,12 @@ class SymbolsReport:
         return format_report(self)
 
 
+def run(config: SymbolsConfig) -> int:
+    """Print the candidates and the verdicts."""
+    print(symbols(config).text)
+    return 0
+
+
 def symbols(config: SymbolsConfig) -> SymbolsReport:
     """Work out every verdict. Raises ConfigError for paths and sets, PromptError for a symbol that is not one token."""
     members, vocabularies = parse_set(config.check), load_vocabularies(config.tokenizer)

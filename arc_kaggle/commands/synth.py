@@ -93,6 +93,12 @@ class Written:
         return "\n".join(lines)
 
 
+def run(config: SynthConfig) -> int:
+    """Write the rules, and say what was written and what was refused."""
+    print(synth(config).text)
+    return 0
+
+
 def synth(config: SynthConfig) -> Written:
     """Write rules. Raises ConfigError where they cannot be drawn or written."""
     finder = LeakFinder(task for name in config.against for task in load_tasks(name))

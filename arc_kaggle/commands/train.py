@@ -1,106 +1,14 @@
-"""command `train`: makes a model from rules, from scratch or from a model folder, without evaluation tasks."""
+"""Command `train`: it makes a model from training rules, from scratch or from a model folder."""
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
-import numpy as np
-import torch
-
-from arc_kaggle.config.json import config_to_json
-from arc_kaggle.config.options import names_aside
 from arc_kaggle.config.train import TrainConfig
-from arc_kaggle.errors import ConfigError
-from arc_kaggle.models.card import read_card
-from arc_kaggle.text.tokenizer_checks import check_example
-from arc_kaggle.training.checkpoint import Progress, load_checkpoint
-from arc_kaggle.training.examples import ExampleSource
-from arc_kaggle.training.log import Row, check_trackers
-from arc_kaggle.training.loop import Clock, Surroundings, TrainLoop
-from arc_kaggle.training.mixture import Mixture, load_mixture
-from arc_kaggle.training.packing import BatchStream
-from arc_kaggle.training.trainee import Facts, make_trainee
-from arc_kaggle.training.validation import Validation, make_validation
-from arc_kaggle.tuning.distributed import Team, join_team
 
 
-def train(config: TrainConfig) -> Facts:
-    """Train, write the model folder, return the facts of its card. Raises LeakError, ConfigError, TaskError.
+def run(config: TrainConfig) -> int:
+    """Train, and say what came of it. Raises LeakError, ConfigError, TaskError."""
+    from arc_kaggle.training.session import train  # it loads torch
 
-    Where `out` holds checkpoints, goes on from the newest.
-    """
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # saving a model shows one of its own
-    clock, settings = Clock(time.monotonic(), config.max_minutes), settings_of(config)
-    check_trackers(config)
-    checkpoint = load_checkpoint(config.out / "checkpoints", settings)
-    team = join_team()
-    check_team(config, team)
-    mixture = load_mixture(config)
-    trainee = make_trainee(config, team.device)
-    model = trainee.model
-    source = ExampleSource(mixture, model.notation, config)
-    check_first(source)
-    validation = make_validation(source, model.pad_id)
-
-    def facts(progress: Progress, row: Row) -> Facts:
-        return card_facts(config, mixture, validation, progress, row)
-
-    stream = BatchStream(source, model.pad_id)
-    loop = TrainLoop(Surroundings(config, settings, trainee, stream, validation, team, facts), clock)
-    if checkpoint:
-        loop.restore(checkpoint)
-    loop.run()
-    team.leave()
-    card = read_card(config.out)
-    assert card is not None, "a run ends with a saved model"
-    return card.facts
-
-
-def check_team(config: TrainConfig, team: Team) -> None:
-    """Refuse a step that its processes cannot share evenly. Raises ConfigError."""
-    if config.n_passes % team.size:
-        raise ConfigError(
-            f"option tokens_per_pass: found {config.n_passes} passes a step for {team.size} processes, expected a "
-            f"multiple of {team.size}: {config.tokens_per_batch // team.size} or a part of that"
-        )
-
-
-def check_first(source: ExampleSource) -> None:
-    """Refuse data whose examples teach nothing, before the first step. Raises PromptError."""
-    first = source.draw(np.random.default_rng(source.config.seed), source.config.max_tokens)
-    check_example(first, source.notation, "training data")
-
-
-def settings_of(config: TrainConfig) -> Row:
-    """The options that shape a run's results, as JSON holds them."""
-    return {name: value for name, value in config_to_json(config).items() if name not in names_aside(TrainConfig)}
-
-
-def card_facts(config: TrainConfig, mixture: Mixture, validation: Validation, progress: Progress, row: Row) -> Facts:
-    """What a reader must know of a model: data, leaks, tokens, time, losses, settings."""
-    return {
-        "data": [Path(entry).name for entry in config.data],
-        "started_from": _facts_of(config.start),
-        "leaks_trained_on": list(mixture.leaks) if config.allow_leak else [],
-        "leaks_left_out": [] if config.allow_leak else list(mixture.leaks),
-        "held_out_rules": mixture.held_out_ids,
-        "steps": progress.step,
-        "tokens": progress.tokens,
-        "hours": round(progress.seconds / 3600, 3),
-        "loss": row["loss"],
-        **{key: value for key, value in row.items() if "validation_" in key},
-        "validation_puzzles": validation.n_puzzles,
-        "torch": torch.__version__,
-        "settings": {key: value for key, value in settings_of(config).items() if key not in ("start", "data")},
-    }
-
-
-def _facts_of(start: Path | None) -> Facts | None:
-    """How the model that training went on from was made; None for a new model."""
-    if start is None:
-        return None
-    card = read_card(start)
-    return card.facts if card else {"model": start.name}
+    facts = train(config)
+    print(f"{config.out}: {facts['tokens']} tokens, {facts['hours']} h, loss {facts['loss']:.3f}")
+    return 0

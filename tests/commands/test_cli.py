@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from processes import N_VIEWS, fake_config, read_report, write_tasks
 
+import arc_kaggle
+from arc_kaggle import commands
 from arc_kaggle.answering.candidates import read_predictions
 from arc_kaggle.cli import COMMANDS, main
 from arc_kaggle.config.model import BOX_FOLDER, recipe_of
@@ -41,8 +43,18 @@ def test_without_a_command_and_for_help_the_commands_are_listed(capsys: pytest.C
     assert [exit_code([]), exit_code(["--help"]), exit_code(["-h"])] == [2, 0, 0]
     out = capsys.readouterr().out
     assert out.count("usage: arc-kaggle COMMAND [OPTIONS]") == 3
-    assert re.findall(r"^  (\w+) +\w", out, re.MULTILINE) == [*COMMANDS] * 3
+    assert re.findall(r"^  ([\w-]+) +\w", out, re.MULTILINE) == [*COMMANDS] * 3
     assert {"solve", "score", "show", "train"} <= COMMANDS.keys()
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["--version"]) == 0
+    assert capsys.readouterr().out == f"arc-kaggle {arc_kaggle.__version__}\n"
+
+
+def test_every_command_is_a_module_of_its_name_and_every_module_a_command() -> None:
+    modules = {path.stem for path in Path(commands.__path__[0]).glob("*.py")} - {"__init__"}
+    assert modules == {name.replace("-", "_") for name in COMMANDS}
 
 
 UNITS = {
@@ -65,7 +77,7 @@ def test_every_command_has_help_that_carries_units(name: str, capsys: pytest.Cap
 
 TASKS, OUT = "TASKS", "OUT"
 BAD_WORDS = [
-    (["sovle"], f"command 'sovle': no such command, expected one of {', '.join(COMMANDS)}"),
+    (["sovle"], f"command 'sovle': no such command (did you mean 'solve'?); expected one of {', '.join(COMMANDS)}"),
     (["solve", "--tasks", TASKS], "--out PATH"),
     (["solve", "--out", OUT], "--tasks STR"),
     (["solve", "--tasks", TASKS, "--out", OUT, "--seeed", "1"], "--seed INT"),
@@ -136,7 +148,7 @@ def test_solve_needs_only_tasks_and_out(
         seen.append(config)
         return SolveResult((), {}, 1.0)
 
-    monkeypatch.setattr(run_solve, "solve", listen)
+    monkeypatch.setattr("arc_kaggle.commands.solve.solve", listen)
     words = ["solve", "--tasks", tasks, "--out", str(tmp_path / "out")]
     assert main(words) == 0
     assert main([*words, "--recipe", "lora", "--tune.steps", "3", "--overwrite"]) == 0

@@ -18,7 +18,6 @@ import torch
 from models import lively_model, weights_of
 from train_data import CLEAN, leaks, random_task, rows_of, source_of, tiny_config, with_leak, write_tasks_file
 
-from arc_kaggle.commands.train import train
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, LeakError, ModelError, PromptError
 from arc_kaggle.models.card import read_card
@@ -28,6 +27,7 @@ from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import read_log
 from arc_kaggle.training.mixture import FileSource, split_rules
+from arc_kaggle.training.session import train
 from arc_kaggle.training.validation import make_validation
 
 

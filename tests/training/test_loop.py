@@ -13,7 +13,6 @@ import torch
 from models import lively_model, trained_tokenizer, weights_of
 from train_data import rows_of, tiny_config
 
-from arc_kaggle.commands.train import check_team, train
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig
 from arc_kaggle.errors import ConfigError
@@ -24,6 +23,7 @@ from arc_kaggle.text.presets import find_preset
 from arc_kaggle.training.average import MovingAverage
 from arc_kaggle.training.log import TrainLog, keep_rows, read_log
 from arc_kaggle.training.loop import Clock, stages_of
+from arc_kaggle.training.session import check_team, train
 from arc_kaggle.training.trainee import Trainee, make_trainee
 from arc_kaggle.tuning.distributed import Team
 

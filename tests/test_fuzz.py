@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import lzma
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strategies import TASK_JSON
+from strategies import TASK_JSON, prediction
 
+from arc_kaggle.answering.candidates import read_prediction_folder
 from arc_kaggle.errors import ArcKaggleError, DecodeError
-from arc_kaggle.tasks.dataset import load_pair_file, load_tasks
+from arc_kaggle.system.files import append_lines
+from arc_kaggle.system.paths import safe_name
+from arc_kaggle.tasks.dataset import load_rules, load_tasks
 from arc_kaggle.tasks.grid import as_grid, grid_lists
+from arc_kaggle.tasks.selection import select_tasks, selection_of
 from arc_kaggle.tasks.task import Pair, Task, task_from_json
 from arc_kaggle.text.encoders import DECODE_REASONS, MinimalGridEncoder
 
@@ -138,7 +144,8 @@ def test_challenge_files_load_exactly_or_are_refused(tmp_path: Path) -> None:
 
 def test_solution_files_load_exactly_or_are_refused(tmp_path: Path) -> None:
     path, beside = tmp_path / "my_challenges.json", tmp_path / "my_solutions.json"
-    path.write_text(json.dumps({"a": TASK_JSON}))
+    asked = {**TASK_JSON, "test": [{"input": pair["input"]} for pair in TASK_JSON["test"]]}
+    path.write_text(json.dumps({"a": asked}))
 
     def read(content: bytes) -> None:
         beside.write_bytes(content)
@@ -159,13 +166,13 @@ def test_pair_files_load_exactly_or_are_refused(tmp_path: Path, name: str, n_inp
     def read(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            rules = list(load_pair_file(path))
+            rules = list(load_rules(path))
         except ArcKaggleError as error:
             assert name in str(error)
             raise
         text = lzma.decompress(content) if name.endswith(".xz") else content
         lines = [json.loads(line) for line in text.decode().splitlines()]
-        assert [rule for rule, _ in rules] == [str(line["task"]) for line in lines]
+        assert [rule for rule, _ in rules] == [str(line.get("task", f"r-{i}")) for i, line in enumerate(lines, start=1)]
         for (_, pairs), line in zip(rules, lines, strict=True):
             assert repr(as_read(pairs)) == repr([(a, b) for a, b in line["pairs"]])
 
@@ -201,3 +208,79 @@ def test_texts_decode_and_encode_to_the_same_text_or_are_refused() -> None:
     assert counts["DecodeError"] > N_TEXTS // 2
     assert set(reasons) <= set(DECODE_REASONS)
     assert len(reasons) >= 3
+
+
+ODD_LETTERS = './\\\0\n%,:["aA0\ud800\u202e '
+
+
+def odd_id(rng: random.Random) -> str:
+    return "".join(rng.choices(ODD_LETTERS, k=rng.choice([0, 1, 2, 3, 8, 300])))
+
+
+def test_any_id_becomes_one_file_of_its_own_and_is_read_back(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    ids = list(dict.fromkeys(odd_id(rng) for _ in range(500)))
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    for task_id in ids:
+        found = prediction([[1]], task_id=task_id)
+        append_lines(folder / f"{safe_name(task_id)}.jsonl", [found.to_json()])
+    assert sorted(path.name.casefold() for path in folder.iterdir()) == sorted(f"{safe_name(i)}.jsonl" for i in ids)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert sorted(read_prediction_folder(folder)) == sorted(ids)
+
+
+def test_tasks_of_any_ids_are_loaded_and_selected(tmp_path: Path) -> None:
+    rng, path = random.Random(6), tmp_path / "tasks.json"
+    for _ in range(100):
+        ids = list(dict.fromkeys(odd_id(rng) for _ in range(5)))
+        path.write_text(json.dumps(dict.fromkeys(ids, TASK_JSON)))
+        tasks = load_tasks(path)
+        assert [task.id for task in tasks] == ids
+        chosen = rng.sample(tasks, rng.randint(1, len(tasks)))
+        assert select_tasks(tasks, selection_of(chosen)) == tuple(chosen)
+        assert all(repr(task).isprintable() for task in tasks)
+
+
+def odd_folder(rng: random.Random, root: Path) -> Path:
+    """A few files and folders that may be tasks, by names that people give and contents that are damaged."""
+    content = {"a": TASK_JSON, "b": TASK_JSON}
+    values = [TASK_JSON, content, [*TASK_JSON["train"]], {"examples": [[[[1]], [[2]]], [[[3]], [[4]]]]}, [content], 3]
+    names = ["a.json", "b.jsonl", "c.json.gz", "d.jsonl.xz", "x_challenges.json", "x_solutions.json", "metadata.json"]
+    for name in rng.sample(names, rng.randint(1, 4)):
+        folder = root / rng.choice(["", "training", "tasks/deep"])
+        folder.mkdir(parents=True, exist_ok=True)
+        data = json.dumps(rng.choice(values)).encode() + b"\n"
+        data = mutated_bytes(rng, data) if rng.random() < 0.3 else data
+        packed = {".gz": gzip.compress, ".xz": lzma.compress}.get(name[-3:], bytes)(data)
+        kind = rng.random()
+        if kind < 0.1:
+            os.mkfifo(folder / name)
+        elif kind < 0.2:
+            (folder / name).mkdir()
+        elif kind < 0.3:
+            (folder / name).symlink_to(rng.choice(["/dev/zero", root, "nowhere"]))
+        else:
+            (folder / name).write_bytes(mutated_bytes(rng, packed) if rng.random() < 0.2 else packed)
+    return root
+
+
+def test_folders_load_or_are_refused_and_leave_out_what_is_bad(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    folders = [odd_folder(rng, tmp_path / f"{i}") for i in range(400)]
+    split = [f"{folder}{rng.choice(['', '', ':training'])}" for folder in folders]
+    counts = outcomes(iter(split), lambda name: assert_all_known(load_tasks(name)))
+    assert set(counts) <= {"loaded", "TaskError", "GridError"}
+    assert min(counts["loaded"], counts["TaskError"]) > 40
+    told: list[str] = []
+    lenient = outcomes(
+        iter(split), lambda name: assert_all_known(load_tasks(name, bad=lambda error: told.append(str(error))))
+    )
+    assert lenient["loaded"] > counts["loaded"]
+    assert len(told) > 40 and all(told)
+
+
+def assert_all_known(tasks: tuple[Task, ...]) -> None:
+    assert tasks
+    assert len({task.id for task in tasks}) == len(tasks)
+    assert all(task.train and task.test for task in tasks)

@@ -13,7 +13,7 @@ from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.system.files import write_atomically
-from arc_kaggle.tasks.dataset import read_json
+from arc_kaggle.tasks.entries import read_json
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.tasks.task import Query, Task
 

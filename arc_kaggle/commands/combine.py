@@ -18,7 +18,8 @@ from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.errors import ConfigError, SubmissionError
 from arc_kaggle.system.files import write_atomically
 from arc_kaggle.system.paths import remove_below, safe_name
-from arc_kaggle.tasks.dataset import load_tasks, select_tasks
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.selection import select_tasks
 from arc_kaggle.tasks.task import Query, Task
 
 By = Literal["votes", "log_prob"]

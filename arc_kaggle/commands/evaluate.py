@@ -28,7 +28,8 @@ from arc_kaggle.evaluation.parts import Part, column_of, cut, task_digest
 from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, evaluation_text, scope, scores_text, share
 from arc_kaggle.system.deadline import Clock, Deadline
 from arc_kaggle.system.files import write_json
-from arc_kaggle.tasks.dataset import load_tasks, select_tasks
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.selection import select_tasks
 from arc_kaggle.tasks.task import Task
 
 

@@ -13,6 +13,7 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.integers import ceil_div
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
+from arc_kaggle.tasks.entries import skipping
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
 from arc_kaggle.tasks.task import Query, Task
 from arc_kaggle.text.encoders import parse_encoder
@@ -38,6 +39,8 @@ class FitConfig:
     """Task sets or files, as for `solve`."""
     select: str = ""
     """Which tasks of each, as for `solve`."""
+    skip_bad: bool = False
+    """Leave out tasks and files that cannot be read, with a line each."""
     max_tokens: int = 4096
     """Most tokens of a prompt, of a prompt with its answer, and of a training example."""
     prompt: str = "arc24"
@@ -67,7 +70,7 @@ def fit(config: FitConfig) -> FitReport:
     tokenizer = _open(config)
     preset = find_preset(config.prompt, tokenizer)
     notation = replace(preset, encoder=config.encoder or preset.encoder).notation(tokenizer)
-    sets = {name: load_tasks(name, config.select) for name in config.tasks}
+    sets = {name: load_tasks(name, config.select, skipping(config.skip_bad)) for name in config.tasks}
     if config.table:
         return FitReport("", config.max_tokens, {}, encoder_table(sets, notation))
     ruler = Ruler(notation, config)

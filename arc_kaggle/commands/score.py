@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from arc_kaggle.evaluation.early_stopping import stopping_table
 from arc_kaggle.run.report import score_lines, scores_json
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.dataset import load_solutions_json, load_tasks
-from arc_kaggle.tasks.task import Task, task_from_json, task_to_json
+from arc_kaggle.tasks.task import Task
+from arc_kaggle.tasks.task import with_solutions as solved_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,12 @@ def with_solutions(tasks: Sequence[Task], path: Path | None) -> list[Task]:
     if path is None:
         return list(tasks)
     solutions = load_solutions_json(path)
-    return [task_from_json(task.id, task_to_json(task), solutions.get(task.id, []), path.name) for task in tasks]
+    if missing := [task.id for task in tasks if task.id not in solutions]:
+        raise TaskError(f"{path}: found no solution of {len(missing)} tasks, the first is {missing[0]}")
+    return [
+        replace(task, test=solved_pairs(task.test, solutions[task.id], f"{path.name}: task {task.id}"))
+        for task in tasks
+    ]
 
 
 def _score_predictions(config: ScoreConfig, tasks: Sequence[Task]) -> dict[str, Any]:

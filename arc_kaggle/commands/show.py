@@ -16,6 +16,7 @@ from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
 from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.entries import skipping
 from arc_kaggle.tasks.task import Query, Task
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.prompt import query_prompt, training_prompt, with_answer
@@ -34,6 +35,8 @@ class ShowConfig:
     """Task set or file, as for `solve`."""
     select: str = "0"
     """Which tasks, as for `solve`; the first where not given."""
+    skip_bad: bool = False
+    """Leave out tasks and files that cannot be read, with a line each."""
     what: Literal["task", "view", "training_prompt", "query_prompt"] = "task"
     """A task; a task seen through an augmentation; what TTFT trains on; what inference asks."""
     view: int = 0
@@ -61,7 +64,7 @@ def run(config: ShowConfig) -> int:
 
 def show(config: ShowConfig, width: int) -> Iterator[Text]:
     """Draw what is asked for; yields a text for the terminal, `width` characters wide, or where the picture went."""
-    tasks = load_tasks(config.tasks, config.select)
+    tasks = load_tasks(config.tasks, config.select, skipping(config.skip_bad))
     for task in tasks:
         path = config.out
         if path is not None and len(tasks) > 1:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.errors import ModelError
+from arc_kaggle.system.inputs import read_json_file
 
 ADAPTER_FILE = "adapter_config.json"
 FACTORS_FILE = "adapter_model.safetensors"
@@ -20,7 +20,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         what = "a model of its own" if (folder / "config.json").is_file() else "no such file"
         raise ModelError(f"adapter {folder}: found {what}, expected a LoRA adapter with {ADAPTER_FILE}")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}, expected a JSON object") from error
     kind = value.get("peft_type") if isinstance(value, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from arc_kaggle.config.json import nearest
 from arc_kaggle.config.options import ASIDE, Processes, Seed
 from arc_kaggle.config.tune import RECIPES, Precision, TuneConfig
 from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.system.inputs import read_json_file
 
 BOX_FOLDER = Path(__file__).parents[1] / "box"
 """The model that ships with the package."""
@@ -83,10 +83,10 @@ def options_of(config: EngineOptions, kind: type[EngineOptions]) -> dict[str, An
 def recipe_in_card(model: Path) -> str:
     """The recipe that a model's card names; lora where there is no card. Raises ModelError for one that names none."""
     path = model / CARD_FILE
-    if not path.is_file():
+    if not path.exists():
         return "lora"
     try:
-        name = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+        name = read_json_file(path)["recipe"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{path}: {error!r:.200}, expected a JSON object with a recipe, such as lora") from error
     if not isinstance(name, str):

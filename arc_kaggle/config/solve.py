@@ -40,6 +40,8 @@ class SolveConfig(ModelOptions):
     select: str = ""
     """Which of the tasks: a position, a slice such as 0:20, ids with commas between them, or shortest:N. All where it
     is empty."""
+    skip_bad: Annotated[bool, ASIDE] = False
+    """Leave out tasks and files that cannot be read, with a line for each, and go on with the others."""
     time_limit_minutes: Annotated[Minutes, ASIDE] = 700.0
     """Minutes from the start until everything is on disk; the default is Kaggle's 12 hours less 20 minutes. In a
     notebook the start is that of its kernel, or the Unix time in ARC_KAGGLE_STARTED; else that of this command."""

@@ -35,8 +35,11 @@ class TrainConfig:
     out: Annotated[Path, ASIDE]
     """Folder for the model, its card, log.jsonl and the checkpoints."""
     data: tuple[str, ...] = ("arc1:training",)
-    """What to train on: task sets, task files, pair files (.jsonl, .jsonl.xz), or synth for endless synthetic rules
-    (synth:0.6 for those of difficulty 0.6 at most). Each can have a weight: SOURCE=2.5."""
+    """What to train on: task sets, files or folders of tasks or of pairs in the shapes that people publish (.json,
+    .jsonl, also as .gz or .xz), or synth for endless synthetic rules (synth:0.6 for those of difficulty 0.6 at
+    most). Each can have a weight: SOURCE=2.5."""
+    skip_bad: bool = False
+    """Leave out tasks and files that cannot be read, with a line for each, and go on with the others."""
     start: Path | None = None
     """Model folder to go on from; a new model is made where it is not given."""
     hidden_size: Annotated[int, Range(32, 65536)] = 192

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.answering.metrics import PredictionsByTask, answer_rank, is_solved, predictions_of
 from arc_kaggle.answering.submission import Attempts
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.tasks.task import Query, Task
 
 Way = Literal["submitted", "two_attempts", "one_attempt", "one_view", "any_view"]
@@ -113,7 +113,7 @@ class Evaluation:
     def read(cls, path: Path) -> Evaluation:
         """Read evaluation.json; its columns bear the name of its folder. Raises ConfigError."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json_file(path)
             columns = tuple(map(_column_from_json, value["columns"]))
             where = f"{path.parent}:"
             named = [replace(c, checkpoint=where + c.checkpoint, series=where + c.series) for c in columns]

@@ -12,6 +12,7 @@ from typing import Any
 
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.card import ModelCard, read_card
+from arc_kaggle.system.inputs import read_json_file
 
 ADAPTER_FILE = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
@@ -135,7 +136,7 @@ def _base_of(adapter: Path, base: Path | None) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}, expected a JSON object") from error
     return value if isinstance(value, dict) else {}

@@ -23,6 +23,8 @@ from arc_kaggle.run.records import TaskRun
 from arc_kaggle.run.report import scores_json
 from arc_kaggle.run.solve import solve
 from arc_kaggle.system.files import write_json
+from arc_kaggle.system.inputs import read_json_file
+from arc_kaggle.tasks.selection import selection_of
 from arc_kaggle.tasks.task import Task, task_to_json
 
 PART_FILE = "part.json"
@@ -52,7 +54,7 @@ class Part:
         path = self.config.out / PART_FILE
         if not path.is_file():
             return None
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json_file(path)
         _check_same(kept["settings"], self.settings, path.parent)
         return float(kept["seconds"])
 
@@ -84,7 +86,7 @@ def cut(tasks: Sequence[Task], size: int, model: ModelFolder, template: SolveCon
     for number, first in enumerate(range(0, len(tasks), size)):
         some = tuple(tasks[first : first + size])
         folder = template.out / f"part-{number:03}"
-        select = ",".join(task.id for task in some)
+        select = selection_of(some)
         config = replace(template, out=folder, select=select, time_limit_minutes=NO_LIMIT_MINUTES, overwrite=True)
         yield Part(model, some, config)
 
@@ -99,7 +101,7 @@ def column_of(parts: Sequence[Part]) -> Column:
         folder = part.config.out
         attempts |= read_submission(folder / "submission.json", part.tasks)
         predictions |= read_prediction_folder(folder / "predictions")
-        reports = json.loads((folder / "report.json").read_text(encoding="utf-8"))["reports"]
+        reports = read_json_file(folder / "report.json")["reports"]
         runs += [TaskRun.from_json(report["run"]) if report["run"] else None for report in reports]
     model, config = parts[0].model, parts[0].config
     n_views, answered = config.generate.n_views, [run for run in runs if run]

@@ -18,8 +18,9 @@ from arc_kaggle.run.records import TaskRun
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import write_atomically
 from arc_kaggle.system.hardware import find_gpus
-from arc_kaggle.tasks.dataset import Tasks, prompt_length
+from arc_kaggle.tasks.dataset import Tasks
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.tasks.selection import prompt_length
 from arc_kaggle.tasks.task import Pair, Task, task_to_json
 
 REHEARSAL_MINUTES = 60.0

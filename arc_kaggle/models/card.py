@@ -11,6 +11,7 @@ from typing import Any
 from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import Preset
 from arc_kaggle.text.prompt_format import PromptFormat
@@ -41,15 +42,15 @@ class ModelCard:
 def read_card(folder: Path) -> ModelCard | None:
     """The card of a model folder; None where it has none. Raises ModelError for one that cannot be read."""
     path = folder / CARD_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_file(path)
         formats = {"prompt_format": format_from_json(value["prompt_format"])}
         if value.get("inputs_format") is not None:
             formats["inputs_format"] = format_from_json(value["inputs_format"])
         return ModelCard(**{**value, **formats})
-    except (ValueError, KeyError, TypeError, PromptError) as error:
+    except (OSError, ValueError, KeyError, TypeError, PromptError) as error:
         found = error if isinstance(error, PromptError) else repr(error)
         raise ModelError(
             f"{path}: {found}, expected prompt_format (begin, input, output, end), recipe, facts, and perhaps "

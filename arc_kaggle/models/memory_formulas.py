@@ -12,6 +12,7 @@ from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.tune import LoraConfig, TuneConfig
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.four_bit import LEFT_ALONE
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.integers import round_up
 
 GIB = 2**30
@@ -160,7 +161,7 @@ def project(
 def read_shape(folder: Path) -> Shape:
     """By config.json and the headers of the safetensors files. Raises ModelError."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json_file(folder / "config.json")
         tensors = {name: size for path in sorted(folder.glob("*.safetensors")) for name, size in _header(path)}
         return _shape({**config, **config.get("text_config", {})}, tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

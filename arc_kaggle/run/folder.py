@@ -15,6 +15,7 @@ from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.options import flat, names_aside
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import remove_below
 from arc_kaggle.tasks.task import Task, task_to_json
 
@@ -57,7 +58,7 @@ def check_same(config: SolveConfig, out: Path) -> None:
     """Raise ConfigError that names the option in which a run differs from the one whose results are there."""
     way_out = "go on with what it was, take another --out, or --overwrite"
     try:
-        before = flat(json.loads((out / "config.json").read_text(encoding="utf-8")))
+        before = flat(read_json_file(out / "config.json"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"folder {out}: its config.json cannot be read ({error}); take another --out") from error
     now = flat(config_to_json(config))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import nan
@@ -16,8 +15,9 @@ from arc_kaggle.run.planning.planner import Planner
 from arc_kaggle.run.planning.record import RecordedPlan
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.system.deadline import Deadline
-from arc_kaggle.tasks.dataset import prompt_length
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.tasks.grid import grid_key
+from arc_kaggle.tasks.selection import prompt_length
 from arc_kaggle.tasks.task import Task
 
 PLAN_FILE = "plan.json"
@@ -28,7 +28,7 @@ def make_plan(config: SolveConfig, tasks: Sequence[Task], n_workers: int, deadli
     if config.plan is None:
         return Planner([task_size(task) for task in tasks], plan_config(config), n_workers, deadline)
     try:
-        record = json.loads(config.plan.read_text(encoding="utf-8"))
+        record = read_json_file(config.plan)
         unknown = {event["job"]["task_id"] for event in record["events"]} - {task.id for task in tasks}
         if unknown:
             raise ConfigError(f"option plan: {config.plan}: found task {min(unknown)}, which is not in --tasks")

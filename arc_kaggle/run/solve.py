@@ -12,6 +12,7 @@ from arc_kaggle.run.report import SolveResult
 from arc_kaggle.run.supervisor import Supervisor
 from arc_kaggle.system.deadline import STARTED, Deadline, seconds_since_kernel_start
 from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.entries import skipping
 
 
 def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> SolveResult:
@@ -28,7 +29,8 @@ def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> S
         )
     deadline = Deadline(clock() + 60 * config.time_limit_minutes - spent, clock)
     choice = settle(config)
-    supervisor = Supervisor(choice.config, load_tasks(config.tasks, config.select), deadline, str(choice))
+    tasks = load_tasks(config.tasks, config.select, skipping(config.skip_bad))
+    supervisor = Supervisor(choice.config, tasks, deadline, str(choice))
     try:
         supervisor.run()
     finally:

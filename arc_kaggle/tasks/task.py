@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from arc_kaggle.errors import TaskError
-from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists
+from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists, same_grid
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,18 +63,15 @@ class Query:
         return self.task.test[self.index].output
 
 
-def task_from_json(task_id: str, value: Any, solutions: Any = None, where: str = "") -> Task:
-    """Read one Kaggle-format task object; `solutions` is its list of test outputs, where known.
+def task_from_json(task_id: str, value: Any, where: str = "") -> Task:
+    """Read one Kaggle-format task object.
 
     Raises TaskError or GridError whose message names `where`, the task, the pair, the side and the cell.
     """
     at = f"{where}: task {task_id}" if where else f"task {task_id}"
     if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
-        raise TaskError(f'{at}: found {_summary(value)}, expected an object with "train" and "test"')
-    train = tuple(_pair(pair, f"{at}, train pair {i}", True) for i, pair in enumerate(_pairs(value, "train", at)))
-    test = tuple(_pair(pair, f"{at}, test pair {i}", False) for i, pair in enumerate(_pairs(value, "test", at)))
-    if solutions is not None:
-        test = _with_solutions(test, solutions, at)
+        raise TaskError(f'{at}: found {summary(value)}, expected an object with "train" and "test"')
+    train, test = (_pairs(value, part, at) for part in ("train", "test"))
     return Task(task_id, train, test)
 
 
@@ -88,30 +85,36 @@ def _pair_to_json(pair: Pair) -> dict[str, list[list[int]]]:
     return sides if pair.output is None else {**sides, "output": grid_lists(pair.output)}
 
 
-def _pairs(value: dict[str, Any], part: str, at: str) -> list[Any]:
+def _pairs(value: dict[str, Any], part: str, at: str) -> tuple[Pair, ...]:
     pairs = value[part]
     if not isinstance(pairs, list) or not pairs:
-        raise TaskError(f"{at}: found {_summary(pairs)} as {part!r}, expected a list of one pair or more")
-    return pairs
+        raise TaskError(f"{at}: found {summary(pairs)} as {part!r}, expected a list of one pair or more")
+    return tuple(pair_from_json(pair, f"{at}, {part} pair {i}", part == "train") for i, pair in enumerate(pairs))
 
 
-def _pair(value: Any, at: str, needs_output: bool) -> Pair:
+def pair_from_json(value: Any, at: str, needs_output: bool) -> Pair:
+    """Read one pair object. Raises TaskError or GridError whose message begins with `at`."""
     if not isinstance(value, dict) or "input" not in value:
-        raise TaskError(f'{at}: found {_summary(value)}, expected an object with "input"')
+        raise TaskError(f'{at}: found {summary(value)}, expected an object with "input"')
     if needs_output and "output" not in value:
         raise TaskError(f"{at}: found no output, expected one in every train pair")
     output = as_grid(value["output"], f"{at}, output") if value.get("output") is not None or needs_output else None
     return Pair(as_grid(value["input"], f"{at}, input"), output)
 
 
-def _with_solutions(test: tuple[Pair, ...], solutions: Any, at: str) -> tuple[Pair, ...]:
+def with_solutions(test: tuple[Pair, ...], solutions: Any, at: str) -> tuple[Pair, ...]:
+    """Test pairs with the outputs of a solutions file. Raises TaskError, also where it contradicts a known output."""
     if not isinstance(solutions, list) or len(solutions) != len(test):
-        raise TaskError(f"{at}, solutions: found {_summary(solutions)}, expected {len(test)} grids, one a test input")
+        raise TaskError(f"{at}: found {summary(solutions)}, expected {len(test)} grids, one a test input")
     grids = [as_grid(grid, f"{at}, solution {i}") for i, grid in enumerate(solutions)]
+    for i, (pair, grid) in enumerate(zip(test, grids, strict=True)):
+        if pair.output is not None and not same_grid(pair.output, grid):
+            raise TaskError(f"{at}, solution {i}: differs from the output in the task itself; correct one of the two")
     return tuple(Pair(pair.input, grid) for pair, grid in zip(test, grids, strict=True))
 
 
-def _summary(value: Any) -> str:
+def summary(value: Any) -> str:
+    """A JSON value in a few words, for messages."""
     if isinstance(value, dict):
         return f"an object with keys {sorted(map(str, value))[:4]}"
     if isinstance(value, list):

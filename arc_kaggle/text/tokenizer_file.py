@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.tasks.dataset import read_json
+from arc_kaggle.tasks.entries import read_json
 
 
 class FileTokenizer:

@@ -15,6 +15,7 @@ import torch
 
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.system.files import digest, flush
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import remove_below
 
 STATE_FILE, ABOUT_FILE = "state.pt", "about.json"
@@ -82,7 +83,7 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> Checkpoint | N
         return None
     newest = found[-1]
     try:
-        about = json.loads((newest / ABOUT_FILE).read_text(encoding="utf-8"))
+        about = read_json_file(newest / ABOUT_FILE)
         progress, made_with, expected = Progress(**about["progress"]), about["settings"], about["sha256"]
         sound = digest(newest / STATE_FILE) == expected
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.tasks.augmentation import sample_augmentation
-from arc_kaggle.tasks.dataset import n_symbols
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
+from arc_kaggle.tasks.selection import n_symbols
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.fit_prompt import MakePrompt, fit_training
 from arc_kaggle.text.notation import Notation

@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, LeakError
-from arc_kaggle.tasks.dataset import load_pair_file, load_tasks, n_symbols
+from arc_kaggle.tasks.dataset import load_rules, load_tasks
+from arc_kaggle.tasks.entries import skipping
 from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.selection import n_symbols
 from arc_kaggle.tasks.task import Pair
 
 Pairs = tuple[Pair, ...]
@@ -157,7 +159,8 @@ def _source(entry: str, config: TrainConfig, finder: LeakFinder, leaks: list[str
     if name == "synth" or name.startswith("synth:"):
         difficulty = _number(entry, name.partition(":")[2] or "1", "difficulty", 1.0)
         return SynthSource(name, weight, difficulty, config.max_pairs, finder)
-    rules = [Rule(rule_id, pairs) for rule_id, pairs in _rules_of(name) if len(pairs) >= 2]
+    read = tqdm(load_rules(name, skipping(config.skip_bad)), desc=name, unit="rule", delay=1)
+    rules = [Rule(rule_id, pairs) for rule_id, pairs in read if len(pairs) >= 2]
     if not rules:
         raise ConfigError(f"data {entry!r}: found no rule with two pairs, expected one or more to train on")
     clean, found = keep_clean(rules, finder)
@@ -174,12 +177,6 @@ def _number(entry: str, text: str, what: str, most: float) -> float:
             f"data {entry!r}: found {what} {text!r}, expected a number {limit}, as in arc1:training=2.5 or synth:0.6=3"
         )
     return number
-
-
-def _rules_of(source: str) -> list[tuple[str, Pairs]]:
-    if source.endswith((".jsonl", ".jsonl.xz")):
-        return list(tqdm(load_pair_file(Path(source)), desc=source, unit="rule"))
-    return [(task.id, (*task.train, *(p for p in task.test if p.output is not None))) for task in load_tasks(source)]
 
 
 def keep_clean(rules: Iterable[Rule], finder: LeakFinder) -> tuple[list[Rule], list[str]]:

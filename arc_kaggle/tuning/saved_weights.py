@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from arc_kaggle.errors import ModelError
 from arc_kaggle.system.files import digest, flush
+from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import remove_below
 
 ABOUT_FILE = "tuned.json"
@@ -54,7 +55,7 @@ def save_tuned(folder: Path, origin: Origin, write: Callable[[Path], None]) -> N
 def check_tuned(folder: Path, origin: Origin) -> None:
     """Raise ModelError where a folder is not what was written, or belongs to another model or other options."""
     try:
-        about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+        about = read_json_file(folder / ABOUT_FILE)
         found, sums = about["origin"], about["sha256"]
         damaged = [name for name, expected in sums.items() if digest(folder / name) != expected]
         differing = [name for name in sorted({*found, *origin}) if found.get(name) != origin.get(name)]

@@ -10,7 +10,7 @@ from arc_kaggle.cli import main
 from arc_kaggle.commands import synth as rulebook
 from arc_kaggle.commands.synth import SynthConfig, synth
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.tasks.dataset import load_pair_file, load_tasks
+from arc_kaggle.tasks.dataset import load_rules, load_tasks
 from arc_kaggle.tasks.grid import same_grid
 
 FEW = {"n_rules": 6, "n_pairs": 3, "against": ()}
@@ -19,7 +19,7 @@ FEW = {"n_rules": 6, "n_pairs": 3, "against": ()}
 @pytest.mark.parametrize("name", ["rules.jsonl", "rules.jsonl.xz"])
 def test_a_pair_file_is_read_back(tmp_path: Path, name: str) -> None:
     written = synth(SynthConfig(tmp_path / "below" / name, **FEW))
-    rules = list(load_pair_file(written.path))
+    rules = list(load_rules(written.path))
     assert [len(pairs) for _, pairs in rules] == [3] * 6
     assert len({rule for rule, _ in rules}) == 6
     assert (written.n_rules, written.n_pairs, written.chains.total()) == (6, 18, 6)
@@ -30,7 +30,7 @@ def test_kaggles_format_holds_the_same_pairs(tmp_path: Path) -> None:
     synth(SynthConfig(tmp_path / "rules.jsonl", **FEW))
     synth(SynthConfig(tmp_path / "rules.json", **FEW))
     tasks = load_tasks(tmp_path / "rules.json")
-    for (rule, pairs), task in zip(load_pair_file(tmp_path / "rules.jsonl"), tasks, strict=True):
+    for (rule, pairs), task in zip(load_rules(tmp_path / "rules.jsonl"), tasks, strict=True):
         assert task.id == rule
         assert (len(task.train), len(task.test)) == (2, 1)
         for one, two in zip(pairs, (*task.train, *task.test), strict=True):
@@ -59,7 +59,7 @@ def test_pairs_of_an_evaluation_set_are_left_out(tmp_path: Path) -> None:
     synth(SynthConfig(tmp_path / "known.json", **FEW))
     written = synth(SynthConfig(tmp_path / "rules.jsonl", **{**FEW, "against": (str(tmp_path / "known.json"),)}))
     assert written.refused["a pair is in an evaluation set"] == 6
-    assert not {rule for rule, _ in load_pair_file(written.path)} & {t.id for t in load_tasks(tmp_path / "known.json")}
+    assert not {rule for rule, _ in load_rules(written.path)} & {t.id for t in load_tasks(tmp_path / "known.json")}
     assert "\n        6 a pair is in an evaluation set\n" in f"{written.text}\n"
 
 
@@ -68,7 +68,7 @@ def test_rules_that_their_verifiers_reject_are_not_written(tmp_path: Path, monke
     monkeypatch.setattr(rulebook, "is_verified", lambda rule: next(verdicts))
     written = synth(SynthConfig(tmp_path / "rules.jsonl", **FEW))
     assert written.refused["the verifier finds another output"] == 2
-    assert len(list(load_pair_file(written.path))) == 6
+    assert len(list(load_rules(written.path))) == 6
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -79,7 +79,7 @@ def test_the_sheet_shows_the_first_rules(tmp_path: Path, suffix: str) -> None:
         assert sheet.read_bytes().startswith(b"\x89PNG")
     else:
         text = sheet.read_text()
-        names = [rule.split("/")[1].split("+")[0] for rule, _ in load_pair_file(tmp_path / "rules.jsonl")]
+        names = [rule.split("/")[1].split("+")[0] for rule, _ in load_rules(tmp_path / "rules.jsonl")]
         assert "the first 4 of 6 rules" in text
         assert all(f">{name}" in text for name in names[:4])
 

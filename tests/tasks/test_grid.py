@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import TASK_JSON, WriteJson, grids
+from strategies import TASK_JSON, WriteJson, grids, small_task
 
 from arc_kaggle.errors import GridError
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, grid_lists, same_grid
-from arc_kaggle.tasks.task import task_from_json
+from arc_kaggle.tasks.task import with_solutions
 
 INTEGER = "expected an integer 0..9"
 WRONG_GRIDS = [
@@ -75,7 +75,7 @@ def test_error_of_a_file_names_file_task_pair_side_and_cell(
 @pytest.mark.parametrize(("value", "problem"), WRONG_GRIDS)
 def test_error_names_the_solution(value: Any, problem: str) -> None:
     with pytest.raises(GridError) as caught:
-        task_from_json("007bbfb7", TASK_JSON, [value], "puzzles.json")
+        with_solutions(small_task().test, [value], "puzzles.json: task 007bbfb7")
     assert str(caught.value) == f"puzzles.json: task 007bbfb7, solution 0{problem}"
 
 

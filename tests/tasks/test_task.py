@@ -11,7 +11,7 @@ from strategies import TASK_JSON, small_task, tasks
 
 from arc_kaggle.errors import TaskError
 from arc_kaggle.tasks.grid import grid_lists
-from arc_kaggle.tasks.task import Task, task_from_json, task_to_json
+from arc_kaggle.tasks.task import Task, task_from_json, task_to_json, with_solutions
 
 PAIR = {"input": [[1]], "output": [[2]]}
 
@@ -57,9 +57,18 @@ def test_a_test_output_may_be_missing_or_null(output: dict[str, None]) -> None:
 
 
 def test_solutions_fill_the_test_outputs() -> None:
-    task = task_from_json("a", {"train": [PAIR], "test": [{"input": [[1]]}, {"input": [[2]]}]}, [[[3]], [[4]]])
-    assert task.has_solution
-    assert [pair["output"] for pair in task_to_json(task)["test"]] == [[[3]], [[4]]]
+    task = task_from_json("a", {"train": [PAIR], "test": [{"input": [[1]]}, {"input": [[2]], "output": [[4]]}]})
+    solved = with_solutions(task.test, [[[3]], [[4]]], "solutions")
+    assert [(grid_lists(pair.input), pair.output.tolist()) for pair in solved if pair.output is not None] == [
+        ([[1]], [[3]]),
+        ([[2]], [[4]]),
+    ]
+
+
+def test_solutions_that_contradict_the_task_are_refused() -> None:
+    task = task_from_json("a", {"train": [PAIR], "test": [PAIR, PAIR]})
+    with pytest.raises(TaskError, match=r"^s.json: task a, solution 1: differs from the output in the task itself"):
+        with_solutions(task.test, [[[2]], [[3]]], "s.json: task a")
 
 
 @pytest.mark.parametrize(
@@ -97,5 +106,5 @@ def test_error_names_the_task_the_pair_and_what_was_found(value: Any, problem: s
 )
 def test_solutions_must_be_one_grid_a_test_input(solutions: Any, found: str) -> None:
     with pytest.raises(TaskError) as caught:
-        task_from_json("a", TASK_JSON, solutions)
-    assert str(caught.value) == f"task a, solutions: found {found}, expected 1 grids, one a test input"
+        with_solutions(small_task().test, solutions, "task a")
+    assert str(caught.value) == f"task a: found {found}, expected 1 grids, one a test input"

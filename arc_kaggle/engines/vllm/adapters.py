@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 from arc_kaggle.config.engines import VLLM_RANKS
 from arc_kaggle.engines.vllm.messages import Adapter
 from arc_kaggle.errors import ModelError
+from arc_kaggle.system.inputs import read_json_file
 
 
 def check_for_vllm(folder: Path, max_rank: int) -> None:
@@ -25,7 +25,7 @@ def check_for_vllm(folder: Path, max_rank: int) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = read_json_file(folder / "adapter_config.json")
         with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
             names = list(weights.keys())
     except (OSError, ValueError, SafetensorError) as error:

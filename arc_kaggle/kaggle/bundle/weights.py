@@ -14,6 +14,7 @@ from arc_kaggle.errors import ModelError
 from arc_kaggle.kaggle.bundle.installer import sha256
 from arc_kaggle.kaggle.bundle.manifest import DATASET_FILE, write_dataset_metadata
 from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.inputs import read_json_file
 
 WEIGHTS_FILE = "weights.json"
 OWN_FILES = (WEIGHTS_FILE, DATASET_FILE)
@@ -65,7 +66,7 @@ def _kind_of(folder: Path) -> tuple[str, str | None]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = read_json_file(path)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}, expected a JSON object") from error
     return value if isinstance(value, dict) else {}

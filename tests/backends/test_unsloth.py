@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 from arc_kaggle.tuning.tuner import InProcessTuner
 from arc_kaggle.tuning.unsloth import UnslothTuner
+
+if not find_spec("unsloth"):
+    pytest.skip("Unsloth is not installed here; make test-backends runs it where it is", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("default")  # Unsloth's own, on import and on loading
 

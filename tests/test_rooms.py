@@ -41,7 +41,7 @@ def inner_imports(module: str) -> list[Import]:
 
 @cache
 def floors() -> dict[str, int]:
-    """Modules in the longest chain of imports that begins at each module. Raises CycleError where a chain comes back."""
+    """Modules in the longest chain of imports that begins at each module. Raises CycleError where one comes back."""
     below = {module: {found.name for found in inner_imports(module)} for module in modules()}
     found: dict[str, int] = {}
     for module in TopologicalSorter(below).static_order():

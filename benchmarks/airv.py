@@ -319,7 +319,7 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
         rng = task_rng(task, 0, "tune")
         examples = tuning_examples(task, model.notation, recipe, rng)
         report = tuner.tune(examples, int(rng.integers(2**31)), NEVER)
-        print(f"{task.id}: {report.outcome}, loss {report.first_loss} to {report.last_loss}", file=sys.stderr)
+        print(f"{task.id}: {report.text}, loss {report.first_loss} to {report.last_loss}", file=sys.stderr)
         yield Group(engine, {task.id: task}, requests[task.id])
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     assert len(runs) == 2, f"{len(runs)} of 2 tasks were answered"
     tasks = {
         run.task_id: {
-            "tune": run.tune.outcome,
+            "tune": run.tune.text,
             "tune_seconds": round(run.tune.seconds, 1),
             "infer_seconds": round(run.infer_seconds, 1),
             "peak_memory_mib": round(run.peak_memory_mib),

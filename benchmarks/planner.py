@@ -47,7 +47,8 @@ from pathlib import Path
 
 from arc_kaggle.run.planning.costs import CostConfig, Line
 from arc_kaggle.run.planning.gain import UNSCORED, UNTUNED
-from arc_kaggle.run.planning.jobs import Job, Outcome, PlanConfig, TaskSize
+from arc_kaggle.run.planning.jobs import Job, Outcome, TaskSize
+from arc_kaggle.run.planning.plan_config import PlanConfig
 from arc_kaggle.run.planning.planner import Planner
 from arc_kaggle.system.deadline import Deadline
 

@@ -40,7 +40,7 @@ if "arc_kaggle.run.worker.main" in sys.orig_argv:
     do = arc_kaggle.run.worker.stages.Stages._do
 
     def spoilt(self, order, send):
-        job = arc_kaggle.run.worker.stages.Job.from_json(order["job"])
+        job = order.job
         task_id, stage, level, n_events = job.task_id, job.stage, job.level, 0
 
         def strike(event, view=None):
@@ -50,7 +50,7 @@ if "arc_kaggle.run.worker.main" in sys.orig_argv:
             {spoil}
 
         def tell(message):
-            strike(message["event"], message["value"]["view"])
+            strike("found", message.value.view)
             send(message)
 
         strike("begin")
@@ -61,8 +61,8 @@ if "arc_kaggle.run.worker.main" in sys.orig_argv:
     arc_kaggle.run.worker.stages.Stages._do = spoilt
 """
 """A sitecustomize module. As long as a process lives it holds the lock of its .pid file, which names its parent; a
-worker runs `start` as it begins and `spoil` at every event of a job: its `begin`, before each `prediction` and `score`
-is told, and its `end`. `prediction` has the task's id, and the view where there is one."""
+worker runs `start` as it begins and `spoil` at every event of a job: its `begin`, before each prediction and score that
+was `found` is told, and its `end`. `prediction` has the task's id, and the view where there is one."""
 
 
 def until_ready(out: Path, n_workers: int) -> str:

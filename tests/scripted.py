@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction
-from arc_kaggle.run.planning.jobs import Job
-from arc_kaggle.run.worker.stages import gentler_views
+from arc_kaggle.config.gentleness import gentler_views
+from arc_kaggle.run.messages import Done, Failed, Inbox, Message, Order, PredictionFound, Ready, ScoreFound, Setup
 from arc_kaggle.tasks.augmentation import spread_augmentations, task_rng
 from arc_kaggle.tasks.grid import as_grid, grid_key
-from arc_kaggle.tasks.task import Task, task_from_json
+from arc_kaggle.tasks.task import Task
+from arc_kaggle.tuning.outcome import TuneReport
 
 
 def draw(n: int, *what: Any) -> int:
@@ -26,26 +27,22 @@ class ScriptedWorker:
     failures: Iterator[bool] = repeat(False)
     """Whether the next job is lost, with half of what it found."""
 
-    def __init__(self, number: int, inbox: Any, first: Any) -> None:
+    def __init__(self, number: int, inbox: Inbox, setup: Setup) -> None:
         self.number, self.inbox = number, inbox
-        self.found: list[dict[str, Any]] = []
-        inbox.put((self, {"event": "ready", "seconds": 0.0}))
+        self.found: list[Message] = []
+        inbox.put((self, Ready(0.0)))
 
-    def _say(self, message: dict[str, Any]) -> None:
-        self.found.append(message)
-
-    def send(self, message: Any) -> None:
-        job = Job.from_json(message["job"])
-        task = task_from_json(job.task_id, message["task"])
-        end: dict[str, Any] = {"event": "done", "seconds": 0.01, "peak_memory_mib": 1.0}
+    def send(self, order: Order) -> None:
+        job, task = order.job, order.task
+        end: Message = Done(0.01, peak_memory_mib=1.0)
         if job.stage == "tune":
-            end["tune"] = {"outcome": "tuned", "steps": 1, "first_loss": 1.0, "last_loss": 0.5, "seconds": 0.0}
+            end = Done(0.01, TuneReport(True, "", 1, 1.0, 0.5), peak_memory_mib=1.0)
         elif job.stage == "score":
-            self._score(task, [Prediction.from_json(value, "order") for value in message["predictions"]])
+            self._score(task, order.predictions)
         else:
-            self._answer(task, gentler_views(job.views, job.level), message["tuned"] and job.stage == "answer")
+            self._answer(task, gentler_views(job.views, job.level), order.tuned and job.stage == "answer")
         if next(self.failures):
-            self.found, end = self.found[::2], {"event": "failed", "reason": "as told", "seconds": 0.01}
+            self.found, end = self.found[::2], Failed("as told", 0.01)
         for each in (*self.found, end):
             self.inbox.put((self, each))
         self.found = []
@@ -57,15 +54,15 @@ class ScriptedWorker:
                 grid = as_grid([[draw(4, task.id, query, view, tuned)]])
                 log_prob = -draw(1000, task.id, query, view) / 100
                 found = Prediction(task.id, query, view, spread[view], "x", grid, None, log_prob, 1)
-                self._say({"event": "prediction", "value": found.to_json()})
+                self.found.append(PredictionFound(found))
 
-    def _score(self, task: Task, predictions: list[Prediction]) -> None:
+    def _score(self, task: Task, predictions: Sequence[Prediction]) -> None:
         for query in range(len(task.test)):
             candidates = {grid_key(p.grid): p.grid for p in predictions if p.query == query and p.grid is not None}
             for view in range(2):
                 for key, grid in candidates.items():
                     nll = draw(1000, task.id, query, view, key) / 100
-                    self._say({"event": "score", "value": CandidateScore(task.id, query, view, grid, nll).to_json()})
+                    self.found.append(ScoreFound(CandidateScore(task.id, query, view, grid, nll)))
 
     def held_bytes(self) -> int:
         return 0

@@ -15,6 +15,9 @@ from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, grid_lists
 
+Attempts = tuple[Grid, Grid]
+"""The two grids that are submitted for one query."""
+
 _KINDS = {"task_id": str, "query": int, "view": int, "text": str, "log_prob": float, "n_tokens": int, "rank": int}
 
 

@@ -11,8 +11,7 @@ from typing import get_args
 
 import numpy as np
 
-from arc_kaggle.answering.candidates import CandidateScore, Prediction
-from arc_kaggle.answering.submission import Attempts
+from arc_kaggle.answering.candidates import Attempts, CandidateScore, Prediction
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import NEED_SCORES, Selection
 from arc_kaggle.errors import TaskError

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.answering.candidates import Candidate, CandidateScore, Prediction
+from arc_kaggle.answering.candidates import Attempts, Candidate, CandidateScore, Prediction
 from arc_kaggle.answering.simple_rules import fallback_grids, proven_grids
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import Selection
@@ -17,7 +17,6 @@ from arc_kaggle.tasks.entries import read_json
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.tasks.task import Query, Task
 
-Attempts = tuple[Grid, Grid]
 ATTEMPT_NAMES = ("attempt_1", "attempt_2")
 
 
@@ -58,10 +57,6 @@ class SubmissionFile:
     def __init__(self, path: Path, tasks: Sequence[Task]) -> None:
         self.path = path
         self.attempts = {task.id: [choose_attempts(query, []) for query in task.queries] for task in tasks}
-        self.write()
-
-    def update(self, attempts: Mapping[str, list[Attempts]]) -> None:
-        self.attempts.update(attempts)
         self.write()
 
     def write(self) -> None:

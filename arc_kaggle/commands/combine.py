@@ -11,9 +11,9 @@ from typing import Literal, TypeVar
 
 from tyro.conf import Positional
 
-from arc_kaggle.answering.candidates import Candidate, Prediction, group_candidates, read_prediction_folder
+from arc_kaggle.answering.candidates import Attempts, Candidate, Prediction, group_candidates, read_prediction_folder
 from arc_kaggle.answering.metrics import PredictionsByTask
-from arc_kaggle.answering.submission import Attempts, choose_attempts, read_submission, submission_json
+from arc_kaggle.answering.submission import choose_attempts, read_submission, submission_json
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.errors import ConfigError, SubmissionError
 from arc_kaggle.system.files import write_atomically

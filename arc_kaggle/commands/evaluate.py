@@ -26,6 +26,7 @@ from arc_kaggle.evaluation.merge import loadable
 from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
 from arc_kaggle.evaluation.parts import Part, column_of, cut, task_digest
 from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, evaluation_text, scope, scores_text, share
+from arc_kaggle.run.messages import Start
 from arc_kaggle.system.deadline import Clock, Deadline
 from arc_kaggle.system.files import write_json
 from arc_kaggle.tasks.dataset import load_tasks
@@ -56,8 +57,6 @@ class EvaluateConfig(EngineOptions):
     """Tasks in a part, in the order of the set. A part that was interrupted is done again from its beginning."""
     time_limit_minutes: Minutes = 60.0 * 24 * 7
     """Minutes after which no further part begins."""
-    in_process: bool = False
-    """Run the models in this process; no crash protection (for tests)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -79,8 +78,15 @@ def run(config: EvaluateConfig) -> int:
     return 0
 
 
-def evaluate(config: EvaluateConfig, clock: Clock = time.monotonic, say: Callable[[str], None] = print) -> Evaluation:
+def evaluate(
+    config: EvaluateConfig,
+    clock: Clock = time.monotonic,
+    say: Callable[[str], None] = print,
+    start: Start | None = None,
+) -> Evaluation:
     """Do the parts that are not through, write evaluation.json and curves.png; `say` gets a line a part.
+
+    `start` begins workers in place of child processes, as for `solve`.
 
     Raises ArcKaggleError subclasses for bad input, and for results of other settings, before anything is solved.
     """
@@ -94,7 +100,7 @@ def evaluate(config: EvaluateConfig, clock: Clock = time.monotonic, say: Callabl
     done = {part: seconds for part in parts if (seconds := part.seconds()) is not None}
     _make_folder(config.out)
     try:
-        for part in run_parts([part for part in parts if part not in done], config, until, done):
+        for part in run_parts([part for part in parts if part not in done], config, until, done, start):
             _log(config.out / "log.txt", status(part, parts, done), say)
     finally:
         evaluation = gather(config, tasks, len(whole), [part for part in parts if part in done])
@@ -127,21 +133,25 @@ def choose_engine(config: EvaluateConfig, model: ModelFolder, recipe: str) -> Ch
 
 def _template(config: EvaluateConfig, folder: Path, recipe: str) -> SolveConfig:
     shared = options_of(config, EngineOptions)
-    return SolveConfig(config.tasks, config.out, model=folder, recipe=recipe, in_process=config.in_process, **shared)
+    return SolveConfig(config.tasks, config.out, model=folder, recipe=recipe, **shared)
 
 
 def run_parts(
-    parts: Sequence[Part], config: EvaluateConfig, until: Deadline, done: dict[Part, float]
+    parts: Sequence[Part],
+    config: EvaluateConfig,
+    until: Deadline,
+    done: dict[Part, float],
+    start: Start | None = None,
 ) -> Iterator[Part]:
     """Do parts, model by model, and yield each when it is through and among those done; none begins after `until`."""
     for model, group in groupby(parts, key=lambda part: part.model):
         if until.passed:
             return
-        with loadable(model, config.out / model.name / ".merged", config.in_process) as folder:
+        with loadable(model, config.out / model.name / ".merged") as folder:
             for part in group:
                 if until.passed:
                     return
-                done[part] = part.run(folder)
+                done[part] = part.run(folder, start)
                 yield part
 
 

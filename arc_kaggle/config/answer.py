@@ -10,6 +10,7 @@ from arc_kaggle.config.options import (
     MANY,
     MOST_VIEWS,
     Count,
+    Drop,
     NotNegative,
     Positive,
     Range,
@@ -18,7 +19,6 @@ from arc_kaggle.config.options import (
     Views,
     check_ranges,
 )
-from arc_kaggle.config.tune import Drop
 from arc_kaggle.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from arc_kaggle.errors import ConfigError
 
@@ -52,6 +52,9 @@ Positive = Annotated[float, Range(0, MANY, is_open=True)]
 """More than 0: seconds, GB, factors."""
 Minutes = Annotated[float, Range(0, 10**7, is_open=True)]
 """More than 0, and at most some 19 years."""
+Drop = Literal["last", "largest", "least_similar"]
+"""Which train pair is left out first; of equals the last. `last`: the last. `largest`: the one with most tokens.
+`least_similar`: the one whose input is least like the input that is asked for (see `similarity`)."""
 
 
 @dataclass(frozen=True, slots=True)

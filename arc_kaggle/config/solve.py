@@ -47,8 +47,6 @@ class SolveConfig(ModelOptions):
     notebook the start is that of its kernel, or the Unix time in ARC_KAGGLE_STARTED; else that of this command."""
     overwrite: Annotated[bool, ASIDE] = False
     """Replace the results that an earlier run left in --out."""
-    in_process: Annotated[bool, ASIDE] = False
-    """Run the model in this process instead of a child; no crash protection (for tests)."""
     max_tries: Annotated[Count, ASIDE] = 4
     """Most tries of a task whose worker was lost or ran out of memory; each further try needs less memory. After the
     last one the task keeps the answers that it has."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-from arc_kaggle.config.options import Count, Natural, NotNegative, Positive, Share, check_ranges
+from arc_kaggle.config.options import Count, Drop, Natural, NotNegative, Positive, Share, check_ranges
 from arc_kaggle.errors import ConfigError
-
-Drop = Literal["last", "largest", "least_similar"]
-"""Which train pair is left out first; of equals the last. `last`: the last. `largest`: the one with most tokens.
-`least_similar`: the one whose input is least like the input that is asked for (see `similarity`)."""
 
 Loss = Literal["outputs_but_first", "outputs", "last_output", "everything"]
 """What a training prompt trains: a first output cannot be derived from anything (ARChitects 2024, PoE); all outputs
@@ -109,23 +105,6 @@ class TuneConfig:
     def examples_a_step(self, n_tokens: int) -> int:
         """Examples of a step in which the longest has `n_tokens` tokens, padding included."""
         return self.batch_size if self.tokens_per_step is None else max(1, self.tokens_per_step // n_tokens)
-
-
-LADDER = ("", "gradient checkpointing", "examples of half the length", "no fine-tuning")
-"""What each level of gentleness adds to the one before it."""
-
-
-def gentler(config: TuneConfig, level: int) -> TuneConfig:
-    """A config for a task that memory ran out on: 0 as configured, then down the ladder.
-
-    Half the length is half of a step's tokens, too; of 3 and more there is nothing left to train.
-    """
-    if level >= 3:
-        return replace(config, weights="none")
-    if level == 2:
-        a_step = config.tokens_per_step and config.tokens_per_step // 2
-        config = replace(config, max_tokens=max(1, config.max_tokens // 2), tokens_per_step=a_step or None)
-    return replace(config, checkpointing=True) if level >= 1 else config
 
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.answering.candidates import Attempts, Prediction
 from arc_kaggle.answering.metrics import PredictionsByTask, answer_rank, is_solved, predictions_of
-from arc_kaggle.answering.submission import Attempts
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.tasks.task import Query, Task

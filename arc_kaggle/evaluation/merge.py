@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ from arc_kaggle.system.paths import remove_below
 
 
 @contextmanager
-def loadable(model: ModelFolder, scratch: Path, in_process: bool = False) -> Iterator[Path]:
+def loadable(model: ModelFolder, scratch: Path) -> Iterator[Path]:
     """The folder to load: the model's own, or `scratch`, in which an adapter is merged into its base meanwhile.
 
-    A process of its own merges, unless `in_process`: it takes the merged model's memory with it. Raises ModelError.
+    A process of its own merges, and takes the merged model's memory with it when it ends. Raises ModelError.
     """
     if model.base is None:
         yield model.folder
         return
     remove_below(scratch.parent, scratch)  # what a killed process left
     try:
-        (merge_adapter if in_process else partial(apart, merge_adapter))(model.base, model.folder, scratch)
+        apart(merge_adapter, model.base, model.folder, scratch)
         yield scratch
     finally:
         with suppress(OSError):

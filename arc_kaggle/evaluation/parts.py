@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
-from arc_kaggle.answering.submission import Attempts, read_submission
+from arc_kaggle.answering.candidates import Attempts, Prediction, read_prediction_folder
+from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.options import flat, names_aside
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError, WorkerError
 from arc_kaggle.evaluation.columns import Column, judge, view_counts
 from arc_kaggle.evaluation.model_folders import ModelFolder
+from arc_kaggle.run.messages import Start
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.run.report import scores_json
 from arc_kaggle.run.solve import solve
@@ -58,13 +59,13 @@ class Part:
         _check_same(kept["settings"], self.settings, path.parent)
         return float(kept["seconds"])
 
-    def run(self, model: Path) -> float:
+    def run(self, model: Path, start: Start | None = None) -> float:
         """Solve the tasks with a model folder, from the beginning; gives the seconds it took.
 
         Raises WorkerError where its workers answered no task at all: that says nothing of the model.
         """
         started = time.monotonic()
-        reports = solve(replace(self.config, model=model)).reports
+        reports = solve(replace(self.config, model=model), start=start).reports
         if not any(report.run for report in reports):
             verdicts = " | ".join(sorted({report.verdict for report in reports}))
             raise WorkerError(
@@ -126,8 +127,9 @@ def column_of(parts: Sequence[Part]) -> Column:
 def _outcome(run: TaskRun | None) -> str:
     if run is None:
         return "no answer"
-    kind = run.tune.outcome.partition(":")[0]
-    return "cut off" if "cut off" in kind else {"base": "not tuned"}.get(kind, kind)
+    if not run.tune.tuned:
+        return "not tuned"
+    return "cut off" if run.tune.cut_off else run.tune.text
 
 
 def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

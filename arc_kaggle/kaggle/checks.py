@@ -170,4 +170,4 @@ def check_answer(child: Child, runs: Sequence[TaskRun]) -> Finding:
         return Finding("answer", "FAILED", f"a model that should solve a task did not, {child.last_words}", advice)
     seconds = sum(run.tune.seconds + run.infer_seconds for run in runs)
     views = ", ".join(f"{n} {reason}" for run in runs for reason, n in run.reasons.items())
-    return Finding("answer", "ok", f"{runs[0].tune.outcome}, views: {views}, {seconds:.1f} s")
+    return Finding("answer", "ok", f"{runs[0].tune.text}, views: {views}, {seconds:.1f} s")

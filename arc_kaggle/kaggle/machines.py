@@ -24,17 +24,15 @@ class Machine:
 
     kind: str
     n_gpus: int
-    gpu_gib: float
-    """Memory of one GPU that a process can have, GiB."""
     options: Options
 
 
 T4: Options = {"precision": "fp16", "generate.tokens_per_batch": 32768}
 L4: Options = {"precision": "bf16", "generate.tokens_per_batch": 65536}
 MACHINES = {
-    "2xT4": Machine("T4", 2, 14.7, T4),
-    "1xL4": Machine("L4", 1, 22.0, L4),
-    "4xL4": Machine("L4", 4, 22.0, L4),
+    "2xT4": Machine("T4", 2, T4),
+    "1xL4": Machine("L4", 1, L4),
+    "4xL4": Machine("L4", 4, L4),
 }
 """Kaggle's machine_shape for them: NvidiaTeslaT4, NvidiaL4X1, NvidiaL4."""
 

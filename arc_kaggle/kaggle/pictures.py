@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arc_kaggle.answering.candidates import Prediction, read_prediction_folder
+from arc_kaggle.answering.candidates import Attempts, Prediction, read_prediction_folder
 from arc_kaggle.answering.metrics import prediction_scores
-from arc_kaggle.answering.submission import Attempts, read_submission
+from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.tasks.dataset import load_tasks

@@ -15,9 +15,12 @@ from typing import Any
 
 from arc_kaggle.kaggle.commands import environment
 from arc_kaggle.system.hardware import Gpu, find_gpus
+from arc_kaggle.system.processes import last_words
 
 CHILD_SECONDS = 300.0
 """Most seconds for a child process."""
+TIMED_OUT = 124
+"""The exit code of a process that was ended for it, as `timeout` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,7 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        lines = self.error.strip().splitlines()
-        return f"exit code {self.code}{': ' + lines[-1][:300] if lines else ''}"
+        return f"its process ended {last_words(self.code, self.error)}"
 
 
 def run_module(module: str, *words: str) -> Child:
@@ -48,7 +50,7 @@ def run_module(module: str, *words: str) -> Child:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Child(-9, "", f"no answer in {CHILD_SECONDS:.0f} s")
+        return Child(TIMED_OUT, "", f"no answer in {CHILD_SECONDS:.0f} s")
     return Child(done.returncode, done.stdout, done.stderr)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.run.planning.jobs import Job, PlanConfig, TaskSize
+from arc_kaggle.run.planning.jobs import Job, TaskSize
+from arc_kaggle.run.planning.plan_config import PlanConfig
 from arc_kaggle.run.planning.planner import Planner
 from arc_kaggle.run.planning.record import RecordedPlan
 from arc_kaggle.run.records import StageRun

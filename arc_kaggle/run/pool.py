@@ -6,10 +6,22 @@ import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from pathlib import Path
 
 from arc_kaggle.errors import WorkerError
-from arc_kaggle.run.launch.base import Inbox, Message, Worker
+from arc_kaggle.run.messages import (
+    Done,
+    Failed,
+    Gone,
+    Inbox,
+    Message,
+    Order,
+    PredictionFound,
+    Ready,
+    Refused,
+    ScoreFound,
+    Worker,
+)
 from arc_kaggle.run.planning.jobs import Job
 from arc_kaggle.system.deadline import Deadline
 
@@ -18,6 +30,18 @@ START_SECONDS = 600.0
 TICK_SECONDS = 0.2
 """How often silence and memory are looked at."""
 SILENT = "the worker did not answer in time"
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The workers of a run: how many there are, how one is started, and what they may hold together."""
+
+    n_workers: int
+    start: Callable[[int, Inbox], Worker]
+    ceiling: float
+    """Bytes of host memory."""
+    scratch: Path
+    """Their folder for adapters and caches."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,17 +61,32 @@ class Slot:
     """Memory at the last look."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker was lost, and its job with it."""
+
+    reason: str
+    seconds: float
+    """Of the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job has ended, or a worker that had none was lost."""
+
+    job: Job | None
+    how: Done | Failed | Lost
+
+
+Heard = Ready | PredictionFound | ScoreFound | Ended
+
+
 class Pool:
-    """`n` slots. Their workers' messages come from `poll`; the last of a lost one is `lost`, with a reason.
+    """A slot for each worker. What the workers say comes from `poll`."""
 
-    Messages that end a job (`done`, `failed`, `lost`) come with it as `job`, None where a lost worker had none.
-    """
-
-    def __init__(
-        self, n: int, start: Callable[[int, Inbox], Worker], deadline: Deadline, ceiling: float, max_starts: int
-    ) -> None:
-        self.slots = [Slot(number) for number in range(n)]
-        self.start, self.deadline, self.ceiling, self.max_starts = start, deadline, ceiling, max_starts
+    def __init__(self, crew: Crew, deadline: Deadline, max_starts: int) -> None:
+        self.slots = [Slot(number) for number in range(crew.n_workers)]
+        self.start, self.deadline, self.ceiling, self.max_starts = crew.start, deadline, crew.ceiling, max_starts
         self.inbox: Inbox = queue.SimpleQueue()
         self._last_look = -inf
 
@@ -72,13 +111,13 @@ class Pool:
         slot.until = self.deadline.earlier(START_SECONDS)
         slot.worker = self.start(slot.number, self.inbox)
 
-    def send(self, slot: Slot, job: Job, order: Message, seconds: float) -> None:
+    def send(self, slot: Slot, job: Job, order: Order, seconds: float) -> None:
         """Hand a job over; the worker is lost when it has not ended it after `seconds`."""
         assert slot.worker is not None
         slot.job, slot.since, slot.until = job, self.deadline.clock(), self.deadline.earlier(seconds)
         slot.worker.send(order)
 
-    def poll(self, seconds: float = TICK_SECONDS) -> Iterator[tuple[Slot, dict[str, Any]]]:
+    def poll(self, seconds: float = TICK_SECONDS) -> Iterator[tuple[Slot, Heard]]:
         """Messages that are there, after waiting so long for the first; then who was lost for silence or memory.
 
         Raises WorkerError where no worker can be started.
@@ -102,23 +141,23 @@ class Pool:
         except queue.Empty:
             return
 
-    def _heard(self, slot: Slot, message: Message) -> dict[str, Any]:
-        event = message["event"]
-        if event == "refused":
-            raise WorkerError(f"the worker could not start: {message['message']}")
-        if event == "gone":
-            return self._lose(slot, message["reason"])
-        if event == "ready":
-            slot.ready, slot.failed_starts, slot.until = True, 0, Deadline.never()
-        if event not in ("done", "failed"):
-            return dict(message)
-        job, slot.job, slot.until = slot.job, None, Deadline.never()
-        return {**message, "job": job}
+    def _heard(self, slot: Slot, message: Message) -> Heard:
+        match message:
+            case Refused():
+                raise WorkerError(f"the worker could not start: {message.message}")
+            case Gone():
+                return self._lose(slot, message.reason)
+            case Done() | Failed():
+                job, slot.job, slot.until = slot.job, None, Deadline.never()
+                return Ended(job, message)
+            case Ready():
+                slot.ready, slot.failed_starts, slot.until = True, 0, Deadline.never()
+        return message
 
-    def _lose(self, slot: Slot, reason: str) -> dict[str, Any]:
+    def _lose(self, slot: Slot, reason: str) -> Ended:
         assert slot.worker is not None
         slot.worker.kill()
-        lost = {"event": "lost", "reason": reason, "job": slot.job, "seconds": self.deadline.clock() - slot.since}
+        lost = Ended(slot.job, Lost(reason, self.deadline.clock() - slot.since))
         slot.failed_starts += 0 if slot.ready else 1
         slot.worker, slot.job, slot.ready, slot.held_bytes = None, None, False, 0
         if all(each.failed_starts >= self.max_starts for each in self.slots) and not self.deadline.passed:
@@ -134,12 +173,12 @@ class Pool:
             return None
         return max(alive, key=lambda slot: slot.held_bytes)
 
-    def close(self) -> Iterator[tuple[Slot, dict[str, Any]]]:
+    def close(self) -> Iterator[tuple[Slot, Heard]]:
         """End all workers now; gives what they had said until then."""
         for slot in self.slots:
             if slot.worker is not None:
                 slot.worker.kill()
         for worker, message in self._waiting(0.0):
             for slot in self.slots:
-                if slot.worker is worker and message["event"] in ("prediction", "score", "done", "failed"):
+                if slot.worker is worker and isinstance(message, PredictionFound | ScoreFound | Done | Failed):
                     yield slot, self._heard(slot, message)

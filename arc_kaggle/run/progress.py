@@ -11,7 +11,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from arc_kaggle.run.journal import Journal
 from arc_kaggle.run.pool import Slot
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.system.deadline import Clock
@@ -37,12 +36,12 @@ class Watch:
         """Of the run, the time of earlier runs into the same folder included."""
         return self.clock() - self.started
 
-    def began(self, journal: Journal, n_workers: int) -> None:
-        """What there is to do, and what an earlier run has done of it."""
-        self.event("run", tasks=self.n_tasks, workers=n_workers, stages=len(journal.stages), damaged=journal.damaged)
-        for name in journal.damaged:
+    def began(self, n_workers: int, stages: Sequence[StageRun], damaged: Sequence[str]) -> None:
+        """What there is to do, what an earlier run has done of it, and which of its files were damaged."""
+        self.event("run", tasks=self.n_tasks, workers=n_workers, stages=len(stages), damaged=list(damaged))
+        for name in damaged:
             say(f"{name}: found damaged lines; what is whole is kept, the stages that wrote them are done again")
-        self.answered = {s.job.task_id for s in journal.stages if s.job.stage == "answer" and not s.lost}
+        self.answered = {s.job.task_id for s in stages if s.job.stage == "answer" and not s.lost}
         self._bar.update(len(self.answered))
 
     def event(self, name: str, **facts: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a run came to: per task solved or why not, seconds, reasons; then the scores. Values and text only."""
+"""The records of a run, as values: what every job came to, and what a task took."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from arc_kaggle.answering.metrics import PredictionsByTask, answer_rank, is_solved, predictions_of, unanswered_reasons
-from arc_kaggle.answering.submission import Attempts
 from arc_kaggle.run.planning.jobs import Job, Outcome
-from arc_kaggle.tasks.task import Query, Task
 from arc_kaggle.tuning.outcome import TuneReport
 
 
@@ -30,7 +27,7 @@ class TaskRun:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskRun:
-        return cls(**{**value, "tune": TuneReport(**value["tune"])})
+        return cls(**{**value, "tune": TuneReport.from_json(value["tune"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class StageRun:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> StageRun:
-        tune = TuneReport(**value["tune"]) if value["tune"] else None
+        tune = TuneReport.from_json(value["tune"]) if value["tune"] else None
         job, outcome = Job.from_json(value["job"]), Outcome.from_json(value["outcome"])
         return cls(**{**value, "job": job, "outcome": outcome, "tune": tune})
 
@@ -71,7 +68,7 @@ def task_run(task_id: str, stages: Sequence[StageRun], reasons: Mapping[str, int
     done = [stage for stage in stages if not stage.lost]
     if not done:
         return None
-    tuned = [stage.tune for stage in done if stage.tune] or [TuneReport("base: not fine-tuned")]
+    tuned = [stage.tune for stage in done if stage.tune] or [TuneReport(False, "not fine-tuned")]
     seconds = sum(stage.outcome.seconds for stage in done if stage.job.stage != "tune")
     dropped, peak = max(stage.dropped_pairs for stage in done), max(stage.peak_memory_mib for stage in done)
     return TaskRun(task_id, tuned[-1], seconds, dict(reasons), dropped, peak)
@@ -89,37 +86,3 @@ class TaskReport:
     """All jobs of the task in the order in which they ended."""
     ended: str = ""
     """Why the plan started nothing more of it."""
-
-
-def task_report(
-    task: Task,
-    attempts: Sequence[Attempts],
-    predictions: PredictionsByTask,
-    run: TaskRun | None,
-    tries: int,
-    failure: str,
-    stages: Sequence[StageRun] = (),
-    ended: str = "",
-) -> TaskReport:
-    """Why a task came out as it did; of several test inputs the first that is not solved speaks."""
-    verdicts = [_verdict(query, attempts[query.index], predictions) for query in task.queries]
-    unsolved = [verdict for verdict in verdicts if verdict != "solved"]
-    verdict = unsolved[0] if unsolved else "solved"
-    if failure and verdict != "solved":
-        verdict = f"{failure}; {verdict}"
-    if len(verdicts) > 1 and unsolved and task.has_solution:
-        verdict = f"{len(verdicts) - len(unsolved)} of {len(verdicts)} solved; {verdict}"
-    return TaskReport(task.id, verdict, tries, run, tuple(stages), ended)
-
-
-def _verdict(query: Query, attempts: Attempts, predictions: PredictionsByTask) -> str:
-    if query.answer is not None and is_solved(query, attempts):
-        return "solved"
-    found = predictions_of(query, predictions)
-    if not any(prediction.grid is not None for prediction in found):
-        reasons = ", ".join(f"{reason} {n}" for reason, n in unanswered_reasons({"": found}).most_common())
-        return f"no view gave a grid: {reasons}" if found else "not reached"
-    if query.answer is None:
-        return "not scored"
-    rank = answer_rank(query, found)
-    return f"right answer outvoted, place {rank}" if rank else "right answer never produced"

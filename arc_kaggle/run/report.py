@@ -7,18 +7,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.answering.candidates import Attempts, Prediction
 from arc_kaggle.answering.metrics import (
     PredictionsByTask,
+    answer_rank,
+    is_solved,
     kaggle_score,
     prediction_scores,
+    predictions_of,
     unanswered_reasons,
     voting_accuracy,
 )
-from arc_kaggle.answering.submission import Attempts
 from arc_kaggle.run.journal import Journal
-from arc_kaggle.run.records import StageRun, TaskReport, task_report, task_run
-from arc_kaggle.tasks.task import Task, shown_id
+from arc_kaggle.run.records import StageRun, TaskReport, TaskRun, task_run
+from arc_kaggle.tasks.task import Query, Task, shown_id
+
+
+def task_report(
+    task: Task,
+    attempts: Sequence[Attempts],
+    predictions: PredictionsByTask,
+    run: TaskRun | None,
+    tries: int,
+    failure: str,
+    stages: Sequence[StageRun] = (),
+    ended: str = "",
+) -> TaskReport:
+    """Why a task came out as it did; of several test inputs the first that is not solved speaks."""
+    verdicts = [_verdict(query, attempts[query.index], predictions) for query in task.queries]
+    unsolved = [verdict for verdict in verdicts if verdict != "solved"]
+    verdict = unsolved[0] if unsolved else "solved"
+    if failure and verdict != "solved":
+        verdict = f"{failure}; {verdict}"
+    if len(verdicts) > 1 and unsolved and task.has_solution:
+        verdict = f"{len(verdicts) - len(unsolved)} of {len(verdicts)} solved; {verdict}"
+    return TaskReport(task.id, verdict, tries, run, tuple(stages), ended)
+
+
+def _verdict(query: Query, attempts: Attempts, predictions: PredictionsByTask) -> str:
+    if query.answer is not None and is_solved(query, attempts):
+        return "solved"
+    found = predictions_of(query, predictions)
+    if not any(prediction.grid is not None for prediction in found):
+        reasons = ", ".join(f"{reason} {n}" for reason, n in unanswered_reasons({"": found}).most_common())
+        return f"no view gave a grid: {reasons}" if found else "not reached"
+    if query.answer is None:
+        return "not scored"
+    rank = answer_rank(query, found)
+    return f"right answer outvoted, place {rank}" if rank else "right answer never produced"
 
 
 def scores_json(
@@ -39,7 +75,7 @@ def table(reports: Sequence[TaskReport]) -> str:
     lines = [f"{'task':<12}{'train s':>9}{'infer s':>9}{'tries':>7}  result"]
     for report in reports:
         tune_s, infer_s = (report.run.tune.seconds, report.run.infer_seconds) if report.run else (0.0, 0.0)
-        note = "" if report.run is None or report.run.tune.outcome == "tuned" else f" [{report.run.tune.outcome}]"
+        note = "" if report.run is None or report.run.tune.text == "tuned" else f" [{report.run.tune.text}]"
         seconds = f"{tune_s:>9.1f}{infer_s:>9.1f}"
         lines.append(f"{shown_id(report.task_id):<12}{seconds}{report.tries:>7}  {report.verdict}{note}")
     return "\n".join(lines)

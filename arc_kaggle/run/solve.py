@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.run.launch.start import gather_crew
+from arc_kaggle.run.messages import Start
 from arc_kaggle.run.report import SolveResult
 from arc_kaggle.run.supervisor import Supervisor
 from arc_kaggle.system.deadline import STARTED, Deadline, seconds_since_kernel_start
@@ -15,11 +18,11 @@ from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.entries import skipping
 
 
-def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> SolveResult:
+def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic, start: Start | None = None) -> SolveResult:
     """Solve tasks as configured; submission.json in `config.out` is valid from the first second on.
 
     What an earlier run of the same config left there is gone on with. `clock` gives the seconds that the deadline is
-    read by. Raises ArcKaggleError subclasses for bad input.
+    read by; `start` begins workers in place of child processes. Raises ArcKaggleError subclasses for bad input.
     """
     spent = seconds_since_kernel_start()
     if spent >= 60 * config.time_limit_minutes:
@@ -30,7 +33,8 @@ def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic) -> S
     deadline = Deadline(clock() + 60 * config.time_limit_minutes - spent, clock)
     choice = settle(config)
     tasks = load_tasks(config.tasks, config.select, skipping(config.skip_bad))
-    supervisor = Supervisor(choice.config, tasks, deadline, str(choice))
+    gather = partial(gather_crew, choice.config, start)
+    supervisor = Supervisor(choice.config, tasks, deadline, gather, str(choice))
     try:
         supervisor.run()
     finally:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
 
-from arc_kaggle.answering.candidates import CandidateScore, Prediction
+from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.answering.submission import SubmissionFile, vote_task
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.run.folder import digest_of_run
 from arc_kaggle.run.journal import Journal
-from arc_kaggle.run.launch.start import ceiling_of, count_workers, scratch_of, starter
+from arc_kaggle.run.messages import Done, Failed, Order, PredictionFound, Ready, ScoreFound
 from arc_kaggle.run.plan import PLAN_FILE, agreement, is_last, make_plan, record_of
 from arc_kaggle.run.planning.jobs import Job, Outcome
 from arc_kaggle.run.planning.planner import Planner
-from arc_kaggle.run.pool import Pool, Slot
+from arc_kaggle.run.pool import Crew, Ended, Heard, Lost, Pool, Slot
 from arc_kaggle.run.progress import Watch
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.run.report import SolveResult, result_of
-from arc_kaggle.run.worker.stages import is_tuned
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.paths import remove_below
-from arc_kaggle.tasks.task import Task, task_to_json
-from arc_kaggle.tuning.outcome import TuneReport
+from arc_kaggle.tasks.task import Task
 
 CLOSING_SECONDS = 5.0
 """Seconds before the deadline at which workers are told to end; at half of it they are killed."""
@@ -33,7 +29,15 @@ CLOSING_SECONDS = 5.0
 class Supervisor:
     """Hands the jobs of a plan to workers, keeps what they find, and answers for whatever becomes of them."""
 
-    def __init__(self, config: SolveConfig, tasks: Sequence[Task], deadline: Deadline, engine: str = "") -> None:
+    def __init__(
+        self,
+        config: SolveConfig,
+        tasks: Sequence[Task],
+        deadline: Deadline,
+        gather: Callable[[], Crew],
+        engine: str = "",
+    ) -> None:
+        """`gather` finds out about the workers, which on a cluster takes a while: the first submission comes before."""
         self.config, self.tasks, self.deadline, self.engine = config, tasks, deadline, engine
         self.by_id = {task.id: task for task in tasks}
         self.journal = Journal(config, tasks)
@@ -42,24 +46,22 @@ class Supervisor:
         self.through = False
         try:
             self.submission = SubmissionFile(config.out / "submission.json", tasks)
-            self._begin()
+            self._begin(gather())
         except BaseException:
             self.journal.close()
             raise
 
-    def _begin(self) -> None:
+    def _begin(self, crew: Crew) -> None:
         """Take up what an earlier run left, and make ready what hands out the rest."""
         config, at_s, clock = self.config, self.deadline.at_s, self.deadline.clock
-        stages, n_workers = self.journal.stages, count_workers(config)
+        stages, self.scratch = self.journal.stages, crew.scratch
         self.watch = Watch(config.out, len(self.tasks), clock, max((s.at_seconds for s in stages), default=0.0))
-        self.plan = make_plan(config, self.tasks, n_workers, Deadline(at_s - CLOSING_SECONDS, clock))
+        self.plan = make_plan(config, self.tasks, crew.n_workers, Deadline(at_s - CLOSING_SECONDS, clock))
         self.plan.recall(record_of(stages))
-        self.scratch = scratch_of(config, digest_of_run(config))
-        until, start = Deadline(at_s - CLOSING_SECONDS / 2, clock), starter(config, self.scratch)
-        self.pool = Pool(n_workers, start, until, ceiling_of(config), config.max_tries)
+        self.pool = Pool(crew, Deadline(at_s - CLOSING_SECONDS / 2, clock), config.max_tries)
         self.tuned = {stage.job.task_id: stage.tune for stage in stages if stage.tune}
         self.forget: dict[int, list[str]] = {slot.number: [] for slot in self.pool.slots}
-        self.watch.began(self.journal, n_workers)
+        self.watch.began(crew.n_workers, stages, self.journal.damaged)
         self._vote([task for task in self.tasks if self.journal.predictions[task.id]])
 
     def run(self) -> None:
@@ -87,16 +89,15 @@ class Supervisor:
 
     def _send(self, slot: Slot, job: Job) -> None:
         """Solutions stay here."""
-        predictions = self._known(job)
         report = self.tuned.get(job.task_id)
-        order = {
-            "job": job.to_json(),
-            "task": task_to_json(self.by_id[job.task_id].without_solution()),
-            "tuned": report is not None and is_tuned(report),
-            "predictions": [prediction.to_json() for prediction in predictions],
-            "forget": self.forget[slot.number],
-            "seconds_left": self.deadline.seconds_left - CLOSING_SECONDS,
-        }
+        order = Order(
+            job,
+            self.by_id[job.task_id].without_solution(),
+            tuned=report is not None and report.tuned,
+            predictions=tuple(self._known(job)),
+            forget=tuple(self.forget[slot.number]),
+            seconds_left=self.deadline.seconds_left - CLOSING_SECONDS,
+        )
         self.forget[slot.number] = []
         self.watch.event("stage", worker=slot.number, **job.to_json())
         self.pool.send(slot, job, order, job.max_seconds + self.config.grace_seconds)
@@ -108,27 +109,28 @@ class Supervisor:
             return [prediction for prediction in known if prediction.view < job.views[0]]
         return known if job.stage == "score" else []
 
-    def _take_in(self, slot: Slot, message: dict[str, Any]) -> None:
+    def _take_in(self, slot: Slot, message: Heard) -> None:
         """What a worker says. Evidence is kept as it comes; what a lost job found is evidence, too."""
-        event = message["event"]
-        if event == "prediction":
-            self.journal.keep_prediction(Prediction.from_json(message["value"], "a worker"))
-        elif event == "score":
-            self.journal.keep_score(CandidateScore.from_json(message["value"], "a worker"))
-        elif event == "ready":
-            self.watch.event("ready", worker=slot.number, seconds=message["seconds"])
-        else:
-            self._end(slot, message)
+        match message:
+            case PredictionFound():
+                self.journal.keep_prediction(message.value)
+            case ScoreFound():
+                self.journal.keep_score(message.value)
+            case Ready():
+                self.watch.event("ready", worker=slot.number, seconds=message.seconds)
+            case Ended():
+                self._end(slot, message)
 
-    def _end(self, slot: Slot, message: dict[str, Any]) -> None:
+    def _end(self, slot: Slot, ended: Ended) -> None:
         """A stage is through, or lost; or a worker that had nothing to do is gone."""
-        lost, job = message.get("reason", ""), message["job"]
-        if message["event"] == "lost":
+        job, how = ended.job, ended.how
+        lost = "" if isinstance(how, Done) else how.reason
+        if isinstance(how, Lost):
             self.watch.event("worker_lost", worker=slot.number, reason=lost)
         if job is None:
             self.plan.gone(slot.number)
             return
-        run = self._stage_run(slot, job, lost, message)
+        run = self._stage_run(slot, job, how)
         self.journal.end_stage(run)
         self.watch.stage(run)
         if lost:
@@ -142,20 +144,23 @@ class Supervisor:
                 task_ids.append(job.task_id)
         self._vote([self.by_id[job.task_id]])
 
-    def _stage_run(self, slot: Slot, job: Job, lost: str, message: dict[str, Any]) -> StageRun:
-        views = job.stage in ("quick", "answer") and not lost
+    def _stage_run(self, slot: Slot, job: Job, how: Done | Failed | Lost) -> StageRun:
+        n_lines = self.journal.n_lines(job.task_id, job.stage)
+        if not isinstance(how, Done):
+            outcome = Outcome(how.seconds)
+            return StageRun(job, slot.number, self.watch.seconds, outcome, lost=how.reason, n_lines=n_lines)
+        views = job.stage in ("quick", "answer")
         shares = agreement(self.by_id[job.task_id], self.journal.predictions_of(job.task_id)) if views else ()
         return StageRun(
             job,
             slot.number,
             self.watch.seconds,
-            Outcome(message["seconds"], *shares),
-            lost,
-            TuneReport(**message["tune"]) if "tune" in message else None,
-            message.get("dropped_pairs", 0),
-            message.get("peak_memory_mib", 0.0),
-            message.get("note", ""),
-            self.journal.n_lines(job.task_id, job.stage),
+            Outcome(how.seconds, *shares),
+            tune=how.tune,
+            dropped_pairs=how.dropped_pairs,
+            peak_memory_mib=how.peak_memory_mib,
+            note=how.note,
+            n_lines=n_lines,
         )
 
     def _vote(self, tasks: Iterable[Task]) -> None:

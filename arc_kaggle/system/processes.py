@@ -1,4 +1,4 @@
-"""Child processes: how they find this package, and how they end with whoever started them."""
+"""Child processes: what they find set, how they end with whoever started them, and what they said last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.hardware import n_cores
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
 """The folder that arc_kaggle is imported from."""
@@ -22,3 +26,45 @@ def die_with_parent() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "VLLM_CACHE_ROOT")
+"""Where compilers keep what they made; two that write one folder at once break each other."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def worker_environment(
+    number: int, n_workers: int, gpus: Sequence[str], scratch: Path, n_each: int = 1
+) -> dict[str, str]:
+    """What a worker must find set before it imports anything: its `n_each` GPUs, its cores, and caches that no other
+    writes. Raises ConfigError for an OMP_NUM_THREADS that is no number.
+    """
+    caches = {name: str(scratch / f"worker-{number}" / name.lower()) for name in CACHES}
+    first = n_each * (number % max(1, len(gpus) // n_each))
+    gpu = {"CUDA_VISIBLE_DEVICES": ",".join(gpus[first : first + n_each])} if gpus else {}
+    if n_workers == 1:
+        return {**OFFLINE, **caches, **gpu}
+    return {**OFFLINE, **caches, **gpu, **dict.fromkeys(THREADS, str(max(1, n_threads() // n_workers)))}
+
+
+def n_threads() -> int:
+    """Cores that all workers together may use: OMP_NUM_THREADS where it is set, of a list the number for its outermost
+    level. Raises ConfigError for one that is no number.
+    """
+    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if not text:
+        return n_cores()
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ConfigError(
+            f"environment variable OMP_NUM_THREADS: found {os.environ['OMP_NUM_THREADS']!r:.60}, expected a number "
+            "such as 4; set it right, or unset it"
+        )
+    return int(text)
+
+
+def last_words(code: int, printed: str, n_lines: int = 1) -> str:
+    """How a process ended, and the last lines that it printed. One that was killed had no time to print why."""
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    lines = printed.strip().splitlines()[-n_lines:]
+    return f"{how} ({' / '.join(line[:300] for line in lines)})" if lines and code != -signal.SIGKILL else how

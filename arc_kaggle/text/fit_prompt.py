@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from arc_kaggle.config.tune import Drop
+from arc_kaggle.config.options import Drop
 from arc_kaggle.tasks.grid import N_COLOURS, Grid
 from arc_kaggle.tasks.task import Pair, Query, Task
 from arc_kaggle.text.encoders import GridEncoder

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arc_kaggle.config.tune import Drop
+from arc_kaggle.config.options import Drop
 from arc_kaggle.errors import ArcKaggleError, PromptError
 from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
 from arc_kaggle.tasks.grid import N_COLOURS, Grid, same_grid

@@ -8,7 +8,8 @@ from itertools import count
 
 import numpy as np
 
-from arc_kaggle.config.tune import Drop, TuneConfig
+from arc_kaggle.config.options import Drop
+from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.errors import TuneError
 from arc_kaggle.tasks.augmentation import sample_augmentation
 from arc_kaggle.tasks.task import Task

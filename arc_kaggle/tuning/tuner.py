@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from arc_kaggle.config.adapter import FACTORS_FILE
-from arc_kaggle.config.tune import LADDER, TuneConfig, gentler
+from arc_kaggle.config.gentleness import UNTUNED_LEVEL, gentler_tuning, steps_to
+from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.errors import TuneError
 from arc_kaggle.models.block_attention import by_blocks
 from arc_kaggle.models.loading import LoadedModel
@@ -28,7 +29,7 @@ from arc_kaggle.system.integers import round_up
 from arc_kaggle.system.prefetch import made_ahead
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.tuning.optimizer import Optimizer
-from arc_kaggle.tuning.outcome import TuneReport
+from arc_kaggle.tuning.outcome import OUT_OF_MEMORY, TuneReport
 from arc_kaggle.tuning.pretrained import merge_in
 from arc_kaggle.tuning.saved_weights import check_tuned, describe_origin, save_tuned
 from arc_kaggle.tuning.tunable_weights import AllWeights, LoraAdapter, TunableWeights, kept_tokens
@@ -49,7 +50,7 @@ class Tuner(Protocol):
     def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
         """Start from the base, train on endless `examples`. Where it goes wrong, the model is the base again.
 
-        `level` is how gently (`recipe.gentler`). Where memory runs out the outcome is OUT_OF_MEMORY.
+        `level` is one of `config.gentleness`. Where memory runs out the reason is OUT_OF_MEMORY.
         """
         ...
 
@@ -90,9 +91,6 @@ def step_batches(examples: Iterator[Example], config: TuneConfig) -> Iterator[li
         batch.append(example)
 
 
-OUT_OF_MEMORY = "base: out of memory"
-
-
 def tune_within_memory(
     tuner: Tuner,
     make_examples: Callable[[TuneConfig], Iterator[Example]],
@@ -101,14 +99,14 @@ def tune_within_memory(
     deadline: Deadline,
     level: int = 0,
 ) -> TuneReport:
-    """Tune at a level of gentleness, and where memory runs out from the beginning at the next; the outcome names it."""
+    """Tune at a level of gentleness; where memory runs out, from the beginning at the next. The reason names each."""
     until = deadline.earlier(config.max_seconds)
-    for each in range(level, len(LADDER) - 1):
-        report = tuner.tune(make_examples(gentler(config, each)), seed, until, each)
-        if report.outcome != OUT_OF_MEMORY:
-            return replace(report, outcome=report.outcome + "".join(f", {step}" for step in LADDER[1 : each + 1]))
+    for each in range(level, UNTUNED_LEVEL):
+        report = tuner.tune(make_examples(gentler_tuning(config, each)), seed, until, each)
+        if report.tuned or report.reason != OUT_OF_MEMORY:
+            return replace(report, reason=", ".join(filter(None, (report.reason, steps_to(each)))))
     tuner.reset()
-    return TuneReport(", ".join((OUT_OF_MEMORY, *LADDER[1:])))
+    return TuneReport(False, f"{OUT_OF_MEMORY}, {steps_to(UNTUNED_LEVEL)}")
 
 
 @contextmanager
@@ -160,22 +158,23 @@ class InProcessTuner:
 
     def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
         self.weights.reset(seed)
-        config, losses = gentler(self.config, level), list[float]()
+        config, losses = gentler_tuning(self.config, level), list[float]()
         try:
             self._train(examples, losses, config, deadline.earlier(config.max_seconds))
             check_progress(losses)
-            cut = f" (cut off after {len(losses)} steps)" if len(losses) < config.steps else ""
-            return TuneReport(f"tuned{cut}", len(losses), losses[0], losses[-1])
+            cut_off = len(losses) < config.steps
+            reason = f"cut off after {len(losses)} steps" if cut_off else ""
+            return TuneReport(True, reason, len(losses), losses[0], losses[-1], cut_off=cut_off)
         except TuneError as error:
-            outcome = f"base: {error}"
+            reason = str(error)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            outcome = OUT_OF_MEMORY
+            reason = OUT_OF_MEMORY
         self.reset()  # here, where the error has gone, and with it all that its frames held
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        return TuneReport(outcome, len(losses))
+        return TuneReport(False, reason, len(losses))
 
     def _train(self, examples: Iterator[Example], losses: list[float], config: TuneConfig, deadline: Deadline) -> None:
         network = self.model.network

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from in_process import solve_here
 from processes import fake_config
 from strategies import prediction
 
@@ -26,8 +27,8 @@ from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.early_stopping import asked_for
 from arc_kaggle.models.loading import load_model
+from arc_kaggle.run.launch.start import gather_crew
 from arc_kaggle.run.planning.jobs import Job, Stage
-from arc_kaggle.run.solve import solve
 from arc_kaggle.run.supervisor import Supervisor
 from arc_kaggle.run.worker import stages
 from arc_kaggle.system.deadline import Deadline
@@ -200,8 +201,8 @@ def test_later_views_are_told_of_earlier_ones_as_drafts_alone(tmp_path: Path, mo
     found = []
     for n_pilots in (0, 1):
         views = GenerateConfig(n_views=6, n_pilots=n_pilots)
-        config = fake_config(tmp_path / str(n_pilots), 2, in_process=True, first_views=3, generate=views)
-        solve(config)
+        config = fake_config(tmp_path / str(n_pilots), 2, first_views=3, generate=views)
+        solve_here(config)
         by_task = read_prediction_folder(config.out / "predictions")
         found.append(
             {task_id: [p.to_json() for p in sorted(of, key=lambda p: p.key)] for task_id, of in by_task.items()}
@@ -214,8 +215,8 @@ def test_later_views_are_told_of_earlier_ones_as_drafts_alone(tmp_path: Path, mo
 
 
 def test_what_a_worker_is_told_of_a_task(tmp_path: Path) -> None:
-    config = fake_config(tmp_path, 1, in_process=True, generate=GenerateConfig(n_views=6, n_pilots=1))
-    supervisor = Supervisor(config, load_tasks(config.tasks), Deadline.never())
+    config = fake_config(tmp_path, 1, generate=GenerateConfig(n_views=6, n_pilots=1))
+    supervisor = Supervisor(config, load_tasks(config.tasks), Deadline.never(), partial(gather_crew, config))
     for view in range(6):
         supervisor.journal.keep_prediction(prediction([[view]], view, task_id="t00"))
     jobs = [Job("t00", stage, 0, views, 9.0, 1.0) for stage, views in STAGES]

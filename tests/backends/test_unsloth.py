@@ -95,7 +95,7 @@ def test_a_prompt_of_over_2048_tokens_keeps_all_of_them(folder: Path) -> None:
 def test_an_adapter_of_one_is_an_adapter_of_the_other_and_of_vllm(folder: Path, tmp_path: Path) -> None:
     peft, unsloth = both(folder)
     report = unsloth.tune(examples([30, 50]), 3, NEVER)
-    assert report.outcome == "tuned"
+    assert report.text == "tuned"
     unsloth.save(tmp_path / "adapter")
     check_for_vllm(tmp_path / "adapter", max_rank=8)
     peft.weights.load(tmp_path / "adapter")
@@ -120,8 +120,8 @@ def test_the_base_is_left_as_it_is(folder: Path) -> None:
 
 def test_where_it_goes_wrong_the_base_answers(folder: Path) -> None:
     tuner = UnslothTuner(folder, load(folder), replace(CONFIG, optim=replace(STEADY, learning_rate=1e4)))
-    assert tuner.tune(repeat(next(examples([30]))), 3, NEVER).outcome.startswith("base: ")
-    assert tuner.tune(examples([30]), 3, Deadline(0, lambda: 1)).outcome == "base: no time for a single step"
+    assert tuner.tune(repeat(next(examples([30]))), 3, NEVER).text.startswith("base: ")
+    assert tuner.tune(examples([30]), 3, Deadline(0, lambda: 1)).text == "base: no time for a single step"
 
 
 def test_nothing_is_told_to_anyone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_a_run_comes_to_the_same_with_either_tuner(folder: Path, tmp_path: Path)
         config = SolveConfig("arc1:training", tmp_path, tuner=tuner, **options)
         kept = list[Prediction]()
         method = load_method(config)
-        assert tune_task(task, method, config, NEVER).outcome == "tuned"
+        assert tune_task(task, method, config, NEVER).text == "tuned"
         answer_views([task], range(config.generate.n_views), method, config, NEVER, kept.append)
         found.append([(each.key, each.text) for each in kept])
     assert found[0] == found[1]

@@ -28,7 +28,7 @@ from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConf
 from arc_kaggle.engines.base import Completion, Engine
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.vllm import VLLMEngine
-from arc_kaggle.engines.vllm.process import SWITCHES
+from arc_kaggle.engines.vllm.process import SWITCHES, VLLMProcess
 from arc_kaggle.errors import EngineError, ModelError
 from arc_kaggle.models.loading import LoadedModel, save_model
 from arc_kaggle.run.worker.main import load_method
@@ -291,9 +291,22 @@ def test_the_deadline_comes_in_the_middle(engine: VLLMEngine) -> None:
         assert few.ids.tolist() == many.ids[: len(few.ids)].tolist()
 
 
-def test_a_hang_ends_at_the_deadline_and_the_next_call_is_answered(engine: VLLMEngine) -> None:
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Process ids of vLLM's processes that are started during a test."""
+    begun, start = list[int](), VLLMProcess.start
+
+    def noted(self: VLLMProcess) -> None:
+        start(self)
+        begun.append(self.process.pid)
+
+    monkeypatch.setattr(VLLMProcess, "start", noted)
+    return begun
+
+
+def test_a_hang_ends_at_the_deadline_and_the_next_call_is_answered(engine: VLLMEngine, starts: list[int]) -> None:
     """The process stands still, as one that hangs in a kernel does: it is alive, and says nothing."""
-    expected, lives = generate(engine, PROMPTS, LIMITS), engine.process.lives
+    expected = generate(engine, PROMPTS, LIMITS)
     os.kill(engine.process.process.pid, signal.SIGSTOP)
     started = time.monotonic()
     cut = generate(engine, PROMPTS, LIMITS, Deadline.after(1))
@@ -302,7 +315,7 @@ def test_a_hang_ends_at_the_deadline_and_the_next_call_is_answered(engine: VLLME
     engine.process.config = replace(engine.process.config, patience_seconds=5)
     for found, same in zip(generate(engine, PROMPTS, LIMITS), expected, strict=True):
         assert_same(found, same, TOLERANCE)
-    assert engine.process.lives == lives + 1
+    assert len(starts) == 1
 
 
 def test_a_process_that_dies_in_the_middle_loses_nothing(engine: VLLMEngine) -> None:
@@ -322,17 +335,17 @@ def test_a_process_that_dies_in_the_middle_loses_nothing(engine: VLLMEngine) -> 
 
 
 @pytest.mark.parametrize("limit", [{"adapters_a_life": 1}, {"growth_gb": 1e-6}])
-def test_a_life_ends_between_two_calls(engine: VLLMEngine, limit: dict[str, Any]) -> None:
+def test_a_life_ends_between_two_calls(engine: VLLMEngine, starts: list[int], limit: dict[str, Any]) -> None:
     """By the number of its adapters, or by the memory of the host that it has taken since it began."""
     base = lively_model(0)
     adapter = attach(base)
     draw(adapter, 1)
     engine.use(engine.put(saver(adapter)))
-    expected, lives = generate(engine, PROMPTS, LIMITS), engine.process.lives
+    expected = generate(engine, PROMPTS, LIMITS)
     engine.process.config = replace(engine.process.config, **limit)
     for found, same in zip(generate(engine, PROMPTS, LIMITS), expected, strict=True):
         assert_same(found, same, TOLERANCE)
-    assert engine.process.lives == lives + 1
+    assert len(starts) == 1
 
 
 def test_the_process_is_told_to_stay_offline_and_alone(engine: VLLMEngine) -> None:
@@ -351,7 +364,7 @@ def test_a_model_that_vllm_cannot_load_is_refused_with_its_words(tmp_path: Path,
         broken.close()
 
 
-def test_a_run_is_tuned_here_and_answered_there(tmp_path: Path) -> None:
+def test_a_run_is_tuned_here_and_answered_there(tmp_path: Path, starts: list[int]) -> None:
     """The whole way, with a cut vocabulary, and vLLM hangs before its first answer.
 
     Answers are those of the tuned weights, as the engine that shares them gives.
@@ -363,13 +376,14 @@ def test_a_run_is_tuned_here_and_answered_there(tmp_path: Path) -> None:
     config = SolveConfig("arc1:training", tmp_path, tune=TuneConfig(steps=3, optim=optim, lora=lora), **options)
     config = replace(config, vllm=replace(QUICK, patience_seconds=5))
     found = {name: answers(replace(config, engine=name)) for name in ("hf", "vllm")}
-    assert found["hf"] == found["vllm"]
+    assert found["hf"] == found["vllm"] and len(starts) == 2
     assert len({text for text, _ in found["hf"].values()}) > 3
     turns = replace(config, engine="vllm", vllm=replace(config.vllm, placement="turns"))
-    assert answers(turns, lives=3) == found["hf"]  # ended for each of two tasks, the hanging one with the first
+    assert answers(turns) == found["hf"]
+    assert len(starts) == 2 + 3  # ended for each of two tasks, the hanging one with the first
 
 
-def answers(config: SolveConfig, lives: int = 2) -> dict[object, tuple[str, str | None]]:
+def answers(config: SolveConfig) -> dict[object, tuple[str, str | None]]:
     """Text and reason of every prediction."""
     config = replace(config, generate=replace(config.generate, n_views=4))
     tasks = [copy_task(3), replace(copy_task(4), id="other")]
@@ -381,7 +395,6 @@ def answers(config: SolveConfig, lives: int = 2) -> dict[object, tuple[str, str 
         tune_task(task, method, config, NEVER)
         answer_views([task], range(config.generate.n_views), method, config, NEVER, kept.append)
     if isinstance(method.engine, VLLMEngine):
-        assert method.engine.process.lives == lives
         assert len([*method.engine.shelf.folder.iterdir()]) == 1  # that of the last task alone
         assert method.tuner is not None
         method.tuner.reset()

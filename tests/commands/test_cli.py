@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import solve_here
 from processes import N_VIEWS, fake_config, read_report, write_tasks
 
 import arc_kaggle
@@ -22,7 +23,6 @@ from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.drawing import view_title
 from arc_kaggle.run import solve as run_solve
 from arc_kaggle.run.report import SolveResult
-from arc_kaggle.run.solve import solve
 from arc_kaggle.tasks.augmentation import Augmentation
 
 
@@ -164,7 +164,7 @@ def test_solve_with_the_model_that_ships(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["solve", "--tasks", str(write_tasks(tmp_path, 1)), "--out", str(tmp_path / "out"), *few]) == 0
     assert re.search(r"^t00 +\d+\.\d +\d+\.\d +1  ", capsys.readouterr().out, re.MULTILINE)
     (row,) = read_report(tmp_path / "out")["reports"]
-    assert row["run"]["tune"]["outcome"] == "tuned"
+    assert row["run"]["tune"]["tuned"] is True
     assert sum(row["run"]["reasons"].values()) == 2
 
 
@@ -221,8 +221,8 @@ def test_show_draws_each_of_several_tasks_into_a_file_of_its_own(tasks: str, tmp
 
 
 def test_show_shows_the_views_that_solve_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = fake_config(tmp_path, 2, in_process=True, seed=5)
-    solve(config)
+    config = fake_config(tmp_path, 2, seed=5)
+    solve_here(config)
     taken = {p.view: p.augmentation for p in read_predictions(config.out / "predictions" / "t01.jsonl")}
     assert taken[0] == Augmentation() and len(taken) == N_VIEWS
     for view in range(1, N_VIEWS):

@@ -38,7 +38,7 @@ def answers(facts: dict[str, Any] | None = None, solved: bool = True) -> Any:
         if not solved:
             return CRASHED
         out.mkdir()
-        tune = {"outcome": "tuned", "steps": 2, "seconds": 1.0}
+        tune = {"tuned": True, "steps": 2, "seconds": 1.0}
         run = {"task_id": "doctor", "tune": tune, "infer_seconds": 0.5, "reasons": {"answered": 2}, "dropped_pairs": 0}
         (out / "report.json").write_text(json.dumps({"reports": [{"run": run}]}))
         return WELL

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import InProcessWorker, solve_here
 from processes import FOUR_VIEWS, fake_config, score_by_hand, task_values, wait_until, write_site, write_tasks
 from strategies import TASK_JSON, WriteJson, prediction
 
@@ -32,7 +33,6 @@ from arc_kaggle.evaluation.merge import apart, loadable
 from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.evaluation.report import evaluation_json, evaluation_text, share
 from arc_kaggle.models.card import ModelCard, read_card, write_card
-from arc_kaggle.run.solve import solve
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.task import task_from_json
 from arc_kaggle.text.prompt_format import PromptFormat
@@ -61,7 +61,7 @@ class Clock:
 
 def config_of(folder: Path, *checkpoints: Path, n_tasks: int = 9, **options: Any) -> EvaluateConfig:
     """An evaluation by the fake engine in parts of four tasks, into `folder`/judged."""
-    chosen = {"recipes": ("none",), "part_size": 4, "engine": "fake", "in_process": True, **options}
+    chosen = {"recipes": ("none",), "part_size": 4, "engine": "fake", "workers": 1, **options}
     tasks = str(write_tasks(folder, n_tasks))
     return EvaluateConfig(checkpoints, tasks, folder / "judged", **{"generate": FOUR_VIEWS, **chosen})
 
@@ -69,7 +69,7 @@ def config_of(folder: Path, *checkpoints: Path, n_tasks: int = 9, **options: Any
 def quietly(config: EvaluateConfig, **options: Any) -> tuple[Evaluation, list[str]]:
     """The evaluation, and the lines of its log."""
     lines: list[str] = []
-    return evaluate(config, say=lines.append, **options), lines
+    return evaluate(config, say=lines.append, **{"start": InProcessWorker, **options}), lines
 
 
 # The scores -----------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def quietly(config: EvaluateConfig, **options: Any) -> tuple[Evaluation, list[st
 def test_the_scores_are_those_of_one_run_of_solve(tmp_path: Path) -> None:
     found, lines = quietly(config_of(tmp_path))
     (column,) = found.columns
-    whole = solve(fake_config(tmp_path / "whole", 9, in_process=True))
+    whole = solve_here(fake_config(tmp_path / "whole", 9))
     assert column.scores == whole.scores and column.scores["kaggle"]["mean"] == pytest.approx(7 / 11)
     submissions = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("judged/*/*/*/submission.json"))]
     assert [len(part) for part in submissions] == [4, 4, 1]
@@ -141,8 +141,8 @@ def test_what_came_of_the_fine_tuning_is_counted_and_timed(tmp_path: Path) -> No
     report = json.loads(path.read_text())
     runs = [row["run"] for row in report["reports"]]
     for run in runs:
-        run["infer_seconds"], run["tune"] = 2.0, {**run["tune"], "outcome": "tuned", "seconds": 10.0}
-    runs[1]["tune"]["outcome"], runs[1]["tune"]["seconds"] = "tuned (cut off after 3 steps)", 18.0
+        run["infer_seconds"], run["tune"] = 2.0, {**run["tune"], "tuned": True, "reason": "", "seconds": 10.0}
+    runs[1]["tune"] |= {"reason": "cut off after 3 steps", "cut_off": True, "seconds": 18.0}
     report["reports"][2]["run"] = None  # its worker died
     path.write_text(json.dumps(report))
     predictions = path.with_name("predictions") / "t02.jsonl"
@@ -283,11 +283,11 @@ def test_killed_at_any_time_it_goes_on(tmp_path: Path) -> None:
 
 def test_a_part_whose_workers_all_died_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(write_site(tmp_path / "site", "os.kill(os.getpid(), signal.SIGKILL)")))
-    config = config_of(tmp_path, n_tasks=2, in_process=False)
+    config = config_of(tmp_path, n_tasks=2)
     with pytest.raises(
         WorkerError, match=r"part-000: its workers answered no task, see worker\.log: .*died by signal 9"
     ):
-        quietly(config)
+        quietly(config, start=None)
     assert not list(config.out.rglob("part.json"))
     monkeypatch.setenv("PYTHONPATH", "")
     assert quietly(config)[0].is_complete
@@ -411,7 +411,7 @@ def test_a_merged_adapter_is_the_adapted_model(adapter: Path, tmp_path: Path) ->
 
     box, before = load_model(BOX_FOLDER, "fp32"), stamps(adapter) | stamps(BOX_FOLDER)
     (found,) = find_model_folders([adapter])
-    with loadable(found, tmp_path / "merged", in_process=True) as folder:
+    with loadable(found, tmp_path / "merged") as folder:
         merged = logits(load_model(folder, "fp32").network)
         assert read_card(folder).prompt_format == read_card(BOX_FOLDER).prompt_format  # type: ignore[union-attr]
     assert not folder.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import solve_here
 from processes import N_VIEWS, fake_config, read_report, score_by_hand, task_values
 from strategies import WriteJson, prediction
 
@@ -17,7 +18,6 @@ from arc_kaggle.cli import main
 from arc_kaggle.commands.score import ScoreConfig, score
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import SubmissionError, TaskError
-from arc_kaggle.run.solve import solve
 from arc_kaggle.system.files import append_lines
 from arc_kaggle.tasks.grid import as_grid
 
@@ -25,8 +25,8 @@ from arc_kaggle.tasks.grid import as_grid
 @pytest.fixture
 def run(tmp_path: Path) -> SolveConfig:
     """A finished run over 9 tasks with 11 test inputs, of which 7 are solved."""
-    config = fake_config(tmp_path, 9, in_process=True)
-    solve(config)
+    config = fake_config(tmp_path, 9)
+    solve_here(config)
     return config
 
 

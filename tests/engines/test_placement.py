@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import solve_here
 from models import lively_model
 from processes import fake_config, read_report
 
@@ -29,7 +30,6 @@ from arc_kaggle.models.loading import save_model
 from arc_kaggle.models.measured import shape_of
 from arc_kaggle.models.memory_formulas import GIB, read_shape
 from arc_kaggle.run.launch.start import count_workers, gpus_each
-from arc_kaggle.run.solve import solve
 from arc_kaggle.tasks.dataset import load_tasks
 
 # Sizes ----------------------------------------------------------------------------------------------------------------
@@ -353,10 +353,8 @@ def test_a_run_says_which_engine_answered_and_why(tmp_path: Path) -> None:
     save_model(lively_model(0), tmp_path / "model", "none", {})
     engines = {}
     for engine in ("fake", "auto"):
-        config = fake_config(
-            tmp_path / engine, 1, engine=engine, model=tmp_path / "model", device="cpu", in_process=True
-        )
-        found = solve(config)
+        config = fake_config(tmp_path / engine, 1, engine=engine, model=tmp_path / "model", device="cpu")
+        found = solve_here(config)
         engines[engine] = found.engine
         assert found.text.splitlines()[-1] == found.engine == read_report(config.out)["engine"]
         kept = json.loads((config.out / "config.json").read_text())["engine"]

@@ -71,7 +71,7 @@ class PlainProcess:
     def listen(self, seconds: float) -> list[Heard]:
         if self.losses:
             self.losses -= 1
-            raise ProcessLost("died: by signal 9")
+            raise ProcessLost("died by signal 9")
         return [self._step(ask) for ask in list(self.asks.values())]
 
     def _step(self, ask: Ask) -> Heard:
@@ -178,7 +178,7 @@ def test_at_the_deadline_what_is_there_is_given_and_the_rest_taken_back(model: L
 
 def test_a_process_that_is_lost_again_and_again_is_an_error(model: LoadedModel) -> None:
     process = PlainProcess(model, losses=MOST_LOSSES)
-    with pytest.raises(EngineError, match=r"lost 3 times in one call, at last it died: by signal 9$"):
+    with pytest.raises(EngineError, match=r"lost 3 times in one call, at last it died by signal 9$"):
         run(process, searches(model, Search(0.5)))
 
 
@@ -285,7 +285,7 @@ def test_in_turns_vllm_is_gone_while_the_model_is_tuned_and_there_again_after(fa
     tuner = InProcessTuner(lively_model(0), TuneConfig(steps=2, lora=LoraConfig(4)))
     turns = InTurns(tuner, SimpleNamespace(process=process), torch.device("cpu"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="spoiled") if fails else nullcontext():
-        assert turns.tune(examples(), 0, NEVER).outcome == "tuned"
+        assert turns.tune(examples(), 0, NEVER).text == "tuned"
     turns.reset()
     assert there and not any(there)
     assert process.alive and process.lives == 2

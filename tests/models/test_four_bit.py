@@ -112,7 +112,7 @@ def test_it_is_tuned_answers_and_comes_back(folder: Path, config: TuneConfig, pr
     base, logits, first = weights_of(used.network), logits_of(used.network), answers(used)
     tuner, before = InProcessTuner(used, config), loss_of(used, 5)
     report = tune(tuner, seed=5)
-    assert (report.outcome, report.steps) == ("tuned", 24)
+    assert (report.text, report.steps) == ("tuned", 24)
     assert loss_of(used, 5) < 0.96 * before
     assert not torch.equal(logits_of(used.network), logits)
     answers(used)
@@ -144,7 +144,7 @@ def test_an_adapter_leaves_a_base_in_four_bits(model: LoadedModel) -> None:
 def test_the_vocabulary_is_cut_in_four_bits_too(model: LoadedModel) -> None:
     cut = cut_vocabulary(model)
     assert answers(cut)
-    assert tune(InProcessTuner(cut, LORA)).outcome == "tuned"
+    assert tune(InProcessTuner(cut, LORA)).text == "tuned"
 
 
 def test_solve_loads_four_bits_where_it_is_told_to(folder: Path) -> None:

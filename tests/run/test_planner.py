@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.run.planning.costs import CostConfig, Costs, Line, RunningLine
 from arc_kaggle.run.planning.gain import CHANCES, PRIOR, UNSCORED, UNTUNED, found, observe, scoring_gain
-from arc_kaggle.run.planning.jobs import Job, Outcome, PlanConfig, TaskSize
+from arc_kaggle.run.planning.jobs import Job, Outcome, TaskSize
 from arc_kaggle.run.planning.options import Options, TaskState
+from arc_kaggle.run.planning.plan_config import PlanConfig
 from arc_kaggle.run.planning.planner import Planner
 from arc_kaggle.run.planning.record import RecordedPlan
 from arc_kaggle.system.deadline import Deadline
@@ -64,7 +65,7 @@ class World:
                 self.started.append((self.now, worker, job))
                 self.busy[worker] = (self.now + min(seconds, job.max_seconds), job, how)
             elif worker not in self.busy:
-                assert self.planner.waiting(worker) or not self.busy
+                assert self.planner._running or not self.busy
 
     def end_job(self, worker: int, job: Job, how: str) -> None:
         seconds = self.now - next(at for at, who, each in reversed(self.started) if who == worker and each == job)
@@ -161,7 +162,6 @@ def test_whatever_happens_a_plan_ends_in_time_and_can_be_repeated(options: dict[
     world.planner = Strict([s.size for s in planner.states.values()], config, options["n_workers"], planner.deadline)
     world.run()
     assert world.now <= options["budget"] + 1e-9
-    assert not any(world.planner.waiting(worker) for worker in range(options["n_workers"]))
     assert not any(world.planner.next_job(worker) for worker in range(options["n_workers"]))
     assert_stages_in_order(world, config)
     assert_repeats(world, options["n_workers"])
@@ -400,7 +400,6 @@ def test_what_does_not_fit_is_not_started_and_says_why() -> None:
     planner.done(0, _next(planner, 0, "quick"), Outcome(1, 0.5, 0.5))
     clock[0] = 99.9
     assert planner.next_job(0) is None
-    assert not planner.waiting(0)
     short, long = planner.summary()
     assert short.ended.startswith("no time for tune: ")
     assert long.ended.startswith("no time for quick: ")

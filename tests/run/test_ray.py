@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import solve_here
 from processes import Run, fake_config, read_report, running, until_ready, wait_until
 
 from arc_kaggle.errors import ConfigError
@@ -54,8 +55,8 @@ def two_nodes(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def wanted(folder: Path, n_tasks: int) -> tuple[bytes, Path]:
     """The submission of a run without Ray, and its plan."""
-    config = fake_config(folder, n_tasks, in_process=True)
-    solve(config)
+    config = fake_config(folder, n_tasks)
+    solve_here(config)
     return (config.out / "submission.json").read_bytes(), config.out / "plan.json"
 
 

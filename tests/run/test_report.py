@@ -10,13 +10,13 @@ import pytest
 from strategies import TASK_JSON, prediction
 
 from arc_kaggle.answering.submission import vote_task
-from arc_kaggle.run.records import TaskReport, TaskRun, task_report
-from arc_kaggle.run.report import score_lines, scores_json, table
+from arc_kaggle.run.records import TaskReport, TaskRun
+from arc_kaggle.run.report import score_lines, scores_json, table, task_report
 from arc_kaggle.tasks.grid import as_grid
 from arc_kaggle.tasks.task import Task, task_from_json
 from arc_kaggle.tuning.outcome import TuneReport
 
-RUN = TaskRun("small", TuneReport("tuned", 60, 2.0, 0.5, 12.34), 3.21, {"answered": 16}, 0, 100.0)
+RUN = TaskRun("small", TuneReport(True, "", 60, 2.0, 0.5, 12.34), 3.21, {"answered": 16}, 0, 100.0)
 RIGHT, WRONG, WORSE = [[7]], [[8]], [[9]]
 
 
@@ -76,7 +76,7 @@ def test_a_failure_comes_first_unless_the_task_is_solved_all_the_same() -> None:
 
 
 def test_the_table_has_seconds_tries_and_the_outcome_of_tuning_where_it_is_unusual() -> None:
-    untuned = TaskRun("00576224", TuneReport("base: diverged", 3), 0.04, {}, 0)
+    untuned = TaskRun("00576224", TuneReport(False, "diverged", 3), 0.04, {}, 0)
     reports = [
         TaskReport("007bbfb7", "solved", 1, RUN),
         TaskReport("00576224", "right answer never produced", 2, untuned),

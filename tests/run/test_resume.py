@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import InProcessWorker, solve_here
 from processes import N_VIEWS, fake_config, read_report, running, task_values, wait_until
 from strategies import prediction
 
@@ -23,9 +24,7 @@ from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.run.journal import RESERVE, Journal
-from arc_kaggle.run.launch import start
-from arc_kaggle.run.launch.inprocess import InProcessWorker
-from arc_kaggle.run.solve import solve
+from arc_kaggle.run.messages import Order
 from arc_kaggle.system.files import append_lines, cut_torn, line_of, read_lines, set_aside, value_of
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import as_grid
@@ -35,25 +34,24 @@ class Stopped(Exception):
     """The run ends here, as if the machine had."""
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> list[tuple[str, str]]:
-    """The run breaks off as its job of this number begins; gives the jobs that were begun."""
+def stop_after(n_jobs: int) -> tuple[list[tuple[str, str]], type[InProcessWorker]]:
+    """The jobs that were begun, and a worker with which the run breaks off as its job of this number begins."""
     begun: list[tuple[str, str]] = []
 
     class Stopping(InProcessWorker):
-        def send(self, message: Any) -> None:
+        def send(self, order: Order) -> None:
             if len(begun) == n_jobs:
                 raise Stopped
-            begun.append((message["job"]["task_id"], message["job"]["stage"]))
-            super().send(message)
+            begun.append((order.job.task_id, order.job.stage))
+            super().send(order)
 
-    monkeypatch.setattr(start, "InProcessWorker", Stopping)
-    return begun
+    return begun, Stopping
 
 
 def scored_config(folder: Path, n_tasks: int = 4, **options: Any) -> SolveConfig:
     """All four stages, in this process: the fake engine answers, and is asked for scores."""
     rescore = RescoreConfig(n_views=2)
-    return fake_config(folder, n_tasks, in_process=True, recipe="lora", rescore=rescore, **options)
+    return fake_config(folder, n_tasks, recipe="lora", rescore=rescore, **options)
 
 
 def submission(config: SolveConfig) -> bytes:
@@ -67,27 +65,26 @@ def jobs_of(out: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("n_jobs", [0, 1, 5, 9, 14])
-def test_a_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> None:
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path, n_jobs: int) -> None:
     whole = scored_config(tmp_path / "whole")
-    solve(whole)
+    solve_here(whole)
     config = scored_config(tmp_path / "parts")
-    with monkeypatch.context() as patched:
-        first = stop_after(patched, n_jobs)
-        with pytest.raises(Stopped):
-            solve(config)
-    second = stop_after(monkeypatch, 99)
-    solve(config)
+    first, stopping = stop_after(n_jobs)
+    with pytest.raises(Stopped):
+        solve_here(config, start=stopping)
+    second, going_on = stop_after(99)
+    solve_here(config, start=going_on)
     assert first + second == jobs_of(config.out)
     assert Counter(first + second) == Counter(jobs_of(whole.out))
     assert submission(config) == submission(whole)
 
 
-def test_a_finished_run_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = fake_config(tmp_path, in_process=True)
-    before = solve(config)
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    config = fake_config(tmp_path)
+    before = solve_here(config)
     kept = {path: path.read_bytes() for path in config.out.glob("*/*.jsonl")}
-    begun = stop_after(monkeypatch, 0)
-    assert solve(config).scores == before.scores
+    begun, stopping = stop_after(0)
+    assert solve_here(config, start=stopping).scores == before.scores
     assert begun == [] and {path: path.read_bytes() for path in config.out.glob("*/*.jsonl")} == kept
 
 
@@ -101,40 +98,40 @@ def test_a_finished_run_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_another_config_is_refused_by_name(tmp_path: Path, change: dict[str, Any], named: str) -> None:
-    config = fake_config(tmp_path, 2, in_process=True)
-    solve(config)
+    config = fake_config(tmp_path, 2)
+    solve_here(config)
     before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=rf"out: found the results of an earlier run with {named}; .* --overwrite"):
-        solve(replace(config, **change))
+        solve_here(replace(config, **change))
     assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
-    again = fake_config(tmp_path, 3, in_process=True, overwrite=True, **change)
-    assert len(solve(again).reports) == 3
+    again = fake_config(tmp_path, 3, overwrite=True, **change)
+    assert len(solve_here(again).reports) == 3
     assert len(list((again.out / "predictions").iterdir())) == 3
 
 
 def test_options_that_shape_no_result_may_differ(tmp_path: Path) -> None:
-    config = fake_config(tmp_path, 2, in_process=True)
-    solve(config)
-    solve(replace(config, time_limit_minutes=5, workers=1, scratch_gb=1.0, grace_seconds=3))
+    config = fake_config(tmp_path, 2)
+    solve_here(config)
+    solve_here(replace(config, time_limit_minutes=5, workers=1, scratch_gb=1.0, grace_seconds=3))
 
 
 def test_other_tasks_in_the_same_file_are_refused(tmp_path: Path) -> None:
-    config = fake_config(tmp_path, 2, in_process=True)
-    solve(config)
+    config = fake_config(tmp_path, 2)
+    solve_here(config)
     values = task_values(2)
     values["t00"]["train"][0]["output"] = [[7]]
     Path(config.tasks).write_text(json.dumps(values))
     with pytest.raises(ConfigError, match="out: found the results of other tasks in --tasks than are there now"):
-        solve(config)
+        solve_here(config)
 
 
 def test_two_runs_into_one_folder_at_once_are_refused(tmp_path: Path) -> None:
-    config = fake_config(tmp_path, 2, in_process=True)
+    config = fake_config(tmp_path, 2)
     journal = Journal(config, load_tasks(config.tasks))
     with pytest.raises(ConfigError, match="another `solve` is writing there"):
-        solve(config)
+        solve_here(config)
     journal.finish(lambda: None, {})
-    solve(config)
+    solve_here(config)
 
 
 # Damage ---------------------------------------------------------------------------------------------------------------
@@ -157,13 +154,13 @@ def damage(path: Path, how: str, rng: random.Random) -> None:
 @pytest.mark.parametrize("name", ["predictions/t01.jsonl", "scores/t01.jsonl", "stages.jsonl"])
 def test_a_damaged_file_is_found_and_its_stages_are_done_again(tmp_path: Path, how: str, name: str) -> None:
     config = scored_config(tmp_path)
-    solve(config)
+    solve_here(config)
     make_scores(config, name)
     whole, stages = submission(config), Counter(jobs_of(config.out))
     rng = random.Random(f"{how} {name}")
     for _ in range(3):
         damage(config.out / name, how, rng)
-        solve(config)
+        solve_here(config)
         assert submission(config) == whole
         assert Counter(set(jobs_of(config.out))) == stages  # nothing is missing; some may have been done twice
         assert not any(read_lines(path).damaged for path in config.out.rglob("*.jsonl"))
@@ -268,13 +265,12 @@ def test_on_a_full_disk_the_run_goes_on_in_memory(
         append(path, values, sync)
 
     class Filling(InProcessWorker):
-        def send(self, message: Any) -> None:
-            full[0] = full[0] or message["job"]["stage"] == "answer"
-            super().send(message)
+        def send(self, order: Order) -> None:
+            full[0] = full[0] or order.job.stage == "answer"
+            super().send(order)
 
     monkeypatch.setattr(module, "append_lines", filling)
-    monkeypatch.setattr(start, "InProcessWorker", Filling)
-    result = solve(config)
+    result = solve_here(config, start=Filling)
     assert [report.tries for report in result.reports] == [1] * 4
     assert capsys.readouterr().err.count("No space left on device; going on in memory") == 1
     n_tasks = len(read_submission(config.out / "submission.json", load_tasks(config.tasks)))
@@ -284,22 +280,21 @@ def test_on_a_full_disk_the_run_goes_on_in_memory(
 def test_a_disk_that_stays_full_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from arc_kaggle.run import journal as module
 
-    config = fake_config(tmp_path, 2, in_process=True)
+    config = fake_config(tmp_path, 2)
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     class Filling(InProcessWorker):
-        def send(self, message: Any) -> None:
+        def send(self, order: Order) -> None:
             monkeypatch.setattr(module, "append_lines", full)
-            super().send(message)
+            super().send(order)
 
-    monkeypatch.setattr(start, "InProcessWorker", Filling)
-    result = solve(config)
+    result = solve_here(config, start=Filling)
     assert "No space left on device; make room there" in result.text
     assert read_report(config.out)["scores"] == result.scores
     monkeypatch.undo()
-    assert solve(config).scores == result.scores  # from what is in the folder, and done again where it is not
+    assert solve_here(config).scores == result.scores  # from what is in the folder, and done again where it is not
 
 
 # Killed for real ------------------------------------------------------------------------------------------------------
@@ -307,8 +302,8 @@ def test_a_disk_that_stays_full_is_told_of(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """kill -9 of the supervisor while it is at work, three times; the end is that of a run without kills."""
-    whole = fake_config(tmp_path / "whole", 8, in_process=True)
-    solve(whole)
+    whole = fake_config(tmp_path / "whole", 8)
+    solve_here(whole)
     out = tmp_path / "killed" / "out"
     options = (tmp_path / "killed", "--engine", "fake", "--recipe", "none")
     for n_stages in (3, 7, 12):

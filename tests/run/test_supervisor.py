@@ -9,10 +9,12 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import InProcessWorker, solve_here
 from processes import (
     N_VIEWS,
     Run,
@@ -34,7 +36,7 @@ from arc_kaggle.errors import ConfigError, WorkerError
 from arc_kaggle.run import pool
 from arc_kaggle.run import supervisor as dispatch
 from arc_kaggle.run.launch import start
-from arc_kaggle.run.launch.inprocess import InProcessWorker
+from arc_kaggle.run.messages import Order, PredictionFound
 from arc_kaggle.run.report import SolveResult
 from arc_kaggle.run.solve import solve
 from arc_kaggle.run.supervisor import Supervisor
@@ -105,8 +107,8 @@ def first_tasks(n: int) -> dict[str, tuple[int, str]]:
 
 @pytest.mark.parametrize("in_process", [False, True])
 def test_a_whole_run(tmp_path: Path, in_process: bool) -> None:
-    config = fake_config(tmp_path, in_process=in_process)
-    result = solve(config)
+    config = fake_config(tmp_path, workers=1)
+    result = (solve_here if in_process else solve)(config)
     report = assert_on_disk(config)
     assert rows(report) == ALL_WELL
     assert report["scores"]["kaggle"]["mean"] == 4 / 7
@@ -123,52 +125,48 @@ def test_a_whole_run(tmp_path: Path, in_process: bool) -> None:
 
 def test_both_ways_to_run_a_worker_give_the_same_predictions(tmp_path: Path) -> None:
     def predictions(folder: Path, in_process: bool) -> dict[str, str]:
-        config = fake_config(folder, in_process=in_process)
-        solve(config)
+        config = fake_config(folder)
+        (solve_here if in_process else solve)(config)
         return {path.name: path.read_text() for path in (config.out / "predictions").iterdir()}
 
     assert predictions(tmp_path / "a", True) == predictions(tmp_path / "b", False)
 
 
 def test_a_run_without_solutions_has_no_scores(tmp_path: Path) -> None:
-    config = fake_config(tmp_path, 2, in_process=True)
+    config = fake_config(tmp_path, 2)
     values = json.loads(Path(config.tasks).read_text())
     for value in values.values():
         del value["test"][0]["output"]
     Path(config.tasks).write_text(json.dumps(values))
-    result = solve(config)
+    result = solve_here(config)
     assert [r.verdict for r in result.reports] == ["not scored"] * 2
     assert result.scores == {} and "no solutions known" in result.text
 
 
-def test_the_submission_is_valid_before_the_first_worker_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_submission_is_valid_before_the_first_worker_starts(tmp_path: Path) -> None:
     found = []
 
     class Watching(InProcessWorker):
-        def __init__(self, number: int, inbox: Any, first: Any, *_: Any) -> None:
+        def __init__(self, number: int, inbox: Any, setup: Any) -> None:
             found.append(read_submission(config.out / "submission.json", load_tasks(config.tasks)))
-            super().__init__(number, inbox, first)
+            super().__init__(number, inbox, setup)
 
-    monkeypatch.setattr(start, "ChildWorker", Watching)
     config = fake_config(tmp_path)
-    solve(config)
+    solve_here(config, start=Watching)
     assert [len(attempts) for attempts in found] == [6]
 
 
-def test_solutions_are_never_shown_to_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solutions_are_never_shown_to_a_worker(tmp_path: Path) -> None:
     orders = []
 
     class Listening(InProcessWorker):
-        def send(self, message: Any) -> None:
-            orders.append(message)
-            super().send(message)
+        def send(self, order: Order) -> None:
+            orders.append(order)
+            super().send(order)
 
-    monkeypatch.setattr(start, "InProcessWorker", Listening)
-    solve(fake_config(tmp_path, in_process=True))
-    assert {order["job"]["task_id"] for order in orders} == set(ALL_WELL)
-    assert all(pair.keys() == {"input"} for order in orders for pair in order["task"]["test"])
+    solve_here(fake_config(tmp_path), start=Listening)
+    assert {order.job.task_id for order in orders} == set(ALL_WELL)
+    assert all(pair.keys() == {"input"} for order in orders for pair in order.to_json()["task"]["test"])
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -202,7 +200,7 @@ def test_at_the_deadline_everything_that_is_there_is_on_disk(tmp_path: Path, mon
 
     def timed(self: Supervisor, slot: Any, message: Any) -> None:
         take_in(self, slot, message)
-        if message["event"] == "prediction" and message["value"]["task_id"] == "t02":
+        if isinstance(message, PredictionFound) and message.value.task_id == "t02":
             clock.now = 598.0
 
     monkeypatch.setattr(Supervisor, "_take_in", timed)
@@ -234,14 +232,13 @@ def test_without_time_for_a_worker_none_is_started(tmp_path: Path, monkeypatch: 
     assert report["scores"]["unanswered"]["mean"] == 1
 
 
-def test_an_engine_out_of_time_leaves_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_out_of_time_leaves_its_reason(tmp_path: Path) -> None:
     class Hurried(InProcessWorker):
-        def send(self, message: Any) -> None:
-            super().send({**message, "seconds_left": 0.0})
+        def send(self, order: Order) -> None:
+            super().send(replace(order, seconds_left=0.0))
 
-    monkeypatch.setattr(start, "InProcessWorker", Hurried)
-    config = fake_config(tmp_path, in_process=True)
-    solve(config)
+    config = fake_config(tmp_path)
+    solve_here(config, start=Hurried)
     report = assert_on_disk(config)
     assert rows(report)["t01"] == (1, f"no view gave a grid: deadline {N_VIEWS}")
     assert report["scores"]["unanswered_by_reason"] == {"deadline": 7 * N_VIEWS}
@@ -361,9 +358,9 @@ def test_a_worker_that_takes_too_much_memory_is_replaced(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("in_process", [False, True])
 def test_a_model_that_cannot_be_loaded_ends_the_run(tmp_path: Path, in_process: bool) -> None:
     (tmp_path / "model").mkdir()
-    config = fake_config(tmp_path, engine="hf", model=tmp_path / "model", in_process=in_process)
+    config = fake_config(tmp_path, engine="hf", model=tmp_path / "model")
     with pytest.raises(WorkerError, match=r"^the worker could not start: model folder .*model: found no config\.json"):
-        solve(config)
+        (solve_here if in_process else solve)(config)
     assert rows(assert_on_disk(config))["t01"] == (0, "not reached")
 
 
@@ -391,17 +388,16 @@ def test_a_worker_that_dies_once_as_it_starts_is_started_again(tmp_path: Path, m
     assert rows(assert_on_disk(config)) == ALL_WELL
 
 
-def test_what_an_interrupted_run_had_found_is_voted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_interrupted_run_had_found_is_voted_on(tmp_path: Path) -> None:
     class Interrupted(InProcessWorker):
-        def send(self, message: Any) -> None:
-            super().send(message)
-            if message["job"]["task_id"] == "t01":
+        def send(self, order: Order) -> None:
+            super().send(order)
+            if order.job.task_id == "t01":
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "InProcessWorker", Interrupted)
-    config = fake_config(tmp_path, in_process=True)
+    config = fake_config(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        solve(config)
+        solve_here(config, start=Interrupted)
     assert reached(assert_on_disk(config)) == {
         "t00": (1, "solved"),
         "t01": (1, "cut short in quick; right answer never produced"),

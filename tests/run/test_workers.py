@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import solve_here
 from processes import fake_config, read_report, running, tiny_model, until_ready, wait_until, write_site, write_tasks
 from scripted import ScriptedWorker
 
@@ -24,12 +25,12 @@ from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.run import supervisor as dispatch
 from arc_kaggle.run.launch import start
-from arc_kaggle.run.launch.base import environment
 from arc_kaggle.run.planning.jobs import Job
 from arc_kaggle.run.solve import solve
 from arc_kaggle.run.worker import adapter_store as adapters_module
 from arc_kaggle.run.worker.adapter_store import Adapters
 from arc_kaggle.system.hardware import held_bytes, memory_ceiling, visible_gpus
+from arc_kaggle.system.processes import worker_environment
 
 GIB = 2**30
 
@@ -38,15 +39,15 @@ GIB = 2**30
 
 def test_every_worker_has_its_gpu_its_cores_and_its_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
-    found = [environment(number, 4, ("2", "GPU-b"), tmp_path) for number in range(4)]
+    found = [worker_environment(number, 4, ("2", "GPU-b"), tmp_path) for number in range(4)]
     assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["2", "GPU-b", "2", "GPU-b"]
     assert [each["OMP_NUM_THREADS"] for each in found] == ["1"] * 4
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "VLLM_CACHE_ROOT"):
         assert len({each[name] for each in found}) == 4
-    pairs = [environment(number, 3, tuple("56789"), tmp_path, n_each=2) for number in range(3)]
+    pairs = [worker_environment(number, 3, tuple("56789"), tmp_path, n_each=2) for number in range(3)]
     assert [each["CUDA_VISIBLE_DEVICES"] for each in pairs] == ["5,6", "7,8", "5,6"]
-    assert environment(0, 2, (), tmp_path)["OMP_NUM_THREADS"] == "3"
-    assert not {"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & environment(0, 1, (), tmp_path).keys()
+    assert worker_environment(0, 2, (), tmp_path)["OMP_NUM_THREADS"] == "3"
+    assert not {"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & worker_environment(0, 1, (), tmp_path).keys()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_without_a_gpu_a_small_model_gets_a_worker_for_each_core(
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     config = SolveConfig(str(write_tasks(tmp_path, 1)), tmp_path / "out", memory_gb=99)
     assert start.count_workers(config) == 3
-    for one in ({"engine": "fake"}, {"device": "cuda:1"}, {"in_process": True}, {"memory_gb": 0.5}):
+    for one in ({"engine": "fake"}, {"device": "cuda:1"}, {"memory_gb": 0.5}):
         assert start.count_workers(replace(config, **one)) == 1, one
     assert start.count_workers(replace(config, memory_gb=2.5)) == 2
     large = tmp_path / "large"
@@ -223,11 +224,10 @@ def test_any_order_of_finished_and_lost_stages_gives_the_same_submission(
         folder = tmp_path_factory.mktemp("run")
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(ScriptedWorker, "failures", chain(lost, repeat(False)))
-            patched.setattr(start, "InProcessWorker", ScriptedWorker)
             plan = Interleaved(["t00", "t01", "t02", "t03"], chain(order, repeat(0)))
             patched.setattr(dispatch, "make_plan", lambda *_: plan)
-            config = fake_config(folder, 4, in_process=True, recipe="lora", **SCORED)
-            solve(config)
+            config = fake_config(folder, 4, recipe="lora", **SCORED)
+            solve_here(config, start=ScriptedWorker)
         return (config.out / "submission.json").read_bytes()
 
     assert submission(order, lost) == submission([], [])
@@ -265,8 +265,8 @@ def test_a_plan_that_cannot_be_read_or_is_of_other_tasks_is_named(tmp_path: Path
     path.write_text("{}")
     with pytest.raises(ConfigError, match=r"option plan: .*expected the plan\.json that an earlier run wrote"):
         solve(fake_config(tmp_path, 2, plan=path))
-    other = fake_config(tmp_path / "other", 4, in_process=True)
-    solve(other)
+    other = fake_config(tmp_path / "other", 4)
+    solve_here(other)
     with pytest.raises(ConfigError, match="found task t02, which is not in --tasks"):
         solve(fake_config(tmp_path / "few", 2, plan=other.out / "plan.json"))
 
@@ -279,7 +279,7 @@ def test_the_real_model_gives_the_same_submission_resumed_and_with_two_workers(t
     wanted = (one.out / "submission.json").read_bytes()
     planned = (*options, "--plan", str(one.out / "plan.json"))
     with running(tmp_path / "killed", *planned, n_tasks=3) as killed:
-        wait_until(lambda: b'"tuned' in read(killed.out / "stages.jsonl"), 120)
+        wait_until(lambda: b'"tuned": true' in read(killed.out / "stages.jsonl"), 120)
         killed.process.kill()
     assert list((tmp_path / "killed" / "scratch").glob("*/adapters/*/tuned.json"))
     with running(tmp_path / "killed", *planned, n_tasks=3) as resumed:

@@ -19,8 +19,8 @@ from arc_kaggle.answering.predict import Interpreter, predict
 from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.commands.fit import FitConfig, Length, TaskFit, fit
 from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.options import Drop
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.config.tune import Drop
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.engines.fake import FAKE_NOTATION, EchoEngine, SymbolTokenizer
 from arc_kaggle.errors import ConfigError

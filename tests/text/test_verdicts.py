@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import solve_here
 from models import lively_model
 from strategies import grids, pairs, prediction
 
@@ -30,7 +31,6 @@ from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ArcKaggleError, ConfigError, PromptError
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.models.new_model import new_model
-from arc_kaggle.run.solve import solve
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
@@ -313,12 +313,12 @@ def asking_run(out: Path, model: Path = BOX_FOLDER) -> SolveConfig:
     """The model in the box, untuned: its views disagree."""
     views, scores = GenerateConfig(n_views=3), RescoreConfig(n_views=2, verify=True)
     options: dict[str, Any] = {"recipe": "none", "generate": views, "rescore": scores, "select_by": "verify"}
-    return SolveConfig("arc1:training", out, "shortest:1", model=model, in_process=True, **options)
+    return SolveConfig("arc1:training", out, "shortest:1", model=model, **options)
 
 
 def test_a_run_asks_selects_and_keeps_what_it_is_told(tmp_path: Path) -> None:
     config = asking_run(tmp_path / "out")
-    solve(config)
+    solve_here(config)
     lines = [line for path in (config.out / "scores").glob("*.jsonl") for line in read_lines(path).values]
     by_grid: dict[str, list[float]] = {}
     for line in lines:
@@ -335,7 +335,7 @@ def test_a_model_that_cannot_be_asked_is_refused_before_its_first_task(tmp_path:
     del card["prompt_format"]["verify"], card["prompt_format"]["right"], card["prompt_format"]["wrong"]
     (tmp_path / "model" / "arc_kaggle.json").write_text(json.dumps(card))
     with pytest.raises(ArcKaggleError, match="prompt format: found no text that asks for a verdict"):
-        solve(asking_run(tmp_path / "out", tmp_path / "model"))
+        solve_here(asking_run(tmp_path / "out", tmp_path / "model"))
     assert not list((tmp_path / "out" / "predictions").glob("*"))
 
 
@@ -360,7 +360,7 @@ def test_training_teaches_to_tell_right_from_wrong() -> None:
     )
     rng = np.random.default_rng(0)
     examples = tuning_examples(task, model.notation, config, rng)
-    assert InProcessTuner(model, config).tune(examples, 0, Deadline.never()).outcome == "tuned"
+    assert InProcessTuner(model, config).tune(examples, 0, Deadline.never()).text == "tuned"
     right, *wrong = (
         each.mean_verdict for each in group_candidates(proposed, scored(model, proposed, task, background=1))
     )

@@ -117,7 +117,7 @@ def test_all_weights_begin_with_it_merged(tmp_path: Path) -> None:
     tuner = InProcessTuner(model, TuneConfig(weights="all", steps=2, optim=STEADY), tmp_path / "it")
     torch.testing.assert_close(logits_of(model.network), expected, rtol=1e-4, atol=1e-3)
     started = logits_of(model.network)
-    assert tuner.tune(examples(), 1, Deadline.never()).outcome == "tuned"
+    assert tuner.tune(examples(), 1, Deadline.never()).text == "tuned"
     assert not torch.allclose(logits_of(model.network), started, atol=0.01)
     tuner.reset()
     assert torch.equal(logits_of(model.network), started)

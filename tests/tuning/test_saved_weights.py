@@ -46,7 +46,7 @@ def examples(seed: int = 0) -> Iterator[Example]:
 
 def tuned(model: LoadedModel, config: TuneConfig, seed: int = 0) -> InProcessTuner:
     tuner = InProcessTuner(model, config)
-    assert tuner.tune(examples(seed), seed, Deadline.never()).outcome == "tuned"
+    assert tuner.tune(examples(seed), seed, Deadline.never()).text == "tuned"
     return tuner
 
 

@@ -18,8 +18,9 @@ from models import TickingClock, digest, logits_of, weights_of
 from torch import Tensor
 
 from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.gentleness import gentler_tuning
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.config.tune import LoraConfig, OptimConfig, TuneConfig, gentler
+from arc_kaggle.config.tune import LoraConfig, OptimConfig, TuneConfig
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import TuneError
 from arc_kaggle.models.loading import LoadedModel
@@ -34,7 +35,8 @@ from arc_kaggle.text.encoders import MinimalGridEncoder
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning import optimizer as optim
 from arc_kaggle.tuning.examples import fit_example, tuning_examples
-from arc_kaggle.tuning.tuner import OUT_OF_MEMORY, InProcessTuner, check_progress, tune_within_memory
+from arc_kaggle.tuning.outcome import OUT_OF_MEMORY
+from arc_kaggle.tuning.tuner import InProcessTuner, check_progress, tune_within_memory
 
 ENCODER = MinimalGridEncoder()
 STEADY = OptimConfig(learning_rate=3e-3, schedule="constant_with_warmup", warmup_fraction=0)
@@ -73,7 +75,7 @@ def assert_base(model: LoadedModel) -> None:
 def test_the_loss_falls(config: TuneConfig) -> None:
     model = new_model(64, 2, 0)
     report = tune(model, replace(config, steps=40))
-    assert (report.outcome, report.steps) == ("tuned", 40)
+    assert (report.text, report.steps) == ("tuned", 40)
     assert report.first_loss == pytest.approx(2.77, abs=0.1)  # ln 16, as many as there are symbols
     assert report.last_loss < 0.95 * report.first_loss
     assert not model.network.training
@@ -104,8 +106,8 @@ def test_every_task_begins_with_the_base(config: TuneConfig) -> None:
 def test_numbers_that_are_not_finite_fall_back_to_the_base(config: TuneConfig, learning_rate: float) -> None:
     model = new_model(64, 2, 0)
     report = tune(model, replace(config, optim=replace(STEADY, learning_rate=learning_rate)))
-    assert report.outcome.startswith("base: loss ")
-    assert "expected finite numbers" in report.outcome
+    assert report.text.startswith("base: loss ")
+    assert "expected finite numbers" in report.text
     assert 1 <= report.steps < config.steps
     assert_base(model)
 
@@ -130,7 +132,7 @@ def test_one_bad_loss_falls_back_to_the_base(
     scale_losses(monkeypatch, iter([1.0] * step + [value]))
     model = new_model(64, 2, 0)
     report = tune(model, config)
-    assert report.outcome.startswith(f"base: loss {value} with gradient norm nan")
+    assert report.text.startswith(f"base: loss {value} with gradient norm nan")
     assert report.steps == step
     assert_base(model)
 
@@ -140,7 +142,7 @@ def test_divergence_falls_back_to_the_base(config: TuneConfig, monkeypatch: pyte
     scale_losses(monkeypatch, iter(range(1, 99)))
     model = new_model(64, 2, 0)
     report = tune(model, config)
-    assert report.outcome.startswith("base: diverged: loss 2.7")
+    assert report.text.startswith("base: diverged: loss 2.7")
     assert report.steps == config.steps
     assert_base(model)
 
@@ -150,7 +152,7 @@ def test_a_rate_that_is_too_high_falls_back_to_the_base(steps: int) -> None:
     """The loss explodes in the first steps and stays high, so that the first quarter is as bad as the last."""
     model = new_model(64, 2, 0)
     report = tune(model, replace(ALL, steps=steps, optim=replace(STEADY, learning_rate=3.0)))
-    assert report.outcome.startswith("base: diverged: loss 2.7")
+    assert report.text.startswith("base: diverged: loss 2.7")
     assert_base(model)
 
 
@@ -172,7 +174,7 @@ def test_what_is_learnt_by_the_deadline_is_kept(config: TuneConfig) -> None:
     model = new_model(64, 2, 0)
     report = tune(model, config, Deadline(5.5, TickingClock()))
     assert 1 <= report.steps <= 4
-    assert report.outcome == f"tuned (cut off after {report.steps} steps)"
+    assert report.text == f"tuned (cut off after {report.steps} steps)"
     assert not torch.equal(logits_of(model.network), logits_of(new_model(64, 2, 0).network))
 
 
@@ -180,14 +182,14 @@ def test_the_most_seconds_of_a_task_count_from_its_beginning() -> None:
     clock = TickingClock()
     clock.seconds = 1000
     report = tune(new_model(64, 2, 0), replace(ALL, max_seconds=3), Deadline(1e9, clock))
-    assert report.outcome == "tuned (cut off after 2 steps)"
+    assert report.text == "tuned (cut off after 2 steps)"
 
 
 @CONFIGS
 def test_without_time_the_base_answers(config: TuneConfig) -> None:
     model = new_model(64, 2, 0)
     report = tune(model, config, Deadline(0, lambda: 1))
-    assert (report.outcome, report.steps, report.first_loss) == ("base: no time for a single step", 0, None)
+    assert (report.text, report.steps, report.first_loss) == ("base: no time for a single step", 0, None)
     assert_base(model)
 
 
@@ -195,7 +197,7 @@ def test_without_time_the_base_answers(config: TuneConfig) -> None:
 def test_a_task_of_which_no_two_pairs_fit_is_answered_by_the_base(config: TuneConfig) -> None:
     model = new_model(64, 2, 0)
     report = tune(model, replace(config, max_tokens=20))
-    assert report.outcome == "base: task copy: no two of its 3 train pairs fit 20 tokens"
+    assert report.text == "base: task copy: no two of its 3 train pairs fit 20 tokens"
     assert_base(model)
 
 
@@ -208,16 +210,16 @@ def solved(model: LoadedModel, tuner: InProcessTuner | None, task: Task, config:
 def test_a_task_with_one_train_pair_is_answered_by_the_base(config: TuneConfig) -> None:
     model = new_model(64, 2, 0)
     tuner = InProcessTuner(model, config)
-    assert solved(model, tuner, copy_task(2), config).outcome == "tuned"
+    assert solved(model, tuner, copy_task(2), config).text == "tuned"
     report = solved(model, tuner, copy_task(1), config)
-    assert report.outcome == "base: one train pair, fine-tuning needs two"
+    assert report.text == "base: one train pair, fine-tuning needs two"
     assert_base(model)
-    assert tuner.tune(examples_of(copy_task(1), model, config), 0, Deadline.never()).outcome.startswith("base: ")
+    assert tuner.tune(examples_of(copy_task(1), model, config), 0, Deadline.never()).text.startswith("base: ")
 
 
 def test_without_a_tuner_the_base_answers() -> None:
     model = new_model(64, 2, 0)
-    assert solved(model, None, copy_task(), ALL).outcome == "base: no fine-tuning asked for"
+    assert solved(model, None, copy_task(), ALL).text == "base: no fine-tuning asked for"
 
 
 HOST = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."
@@ -254,7 +256,7 @@ def test_where_memory_runs_out_the_base_answers(
     model = new_model(64, 2, 0)
     with monkeypatch.context() as patch:
         run_out(patch, model, error, most=0, step=step)
-        assert tune(model, config).outcome == OUT_OF_MEMORY
+        assert tune(model, config).reason == OUT_OF_MEMORY
     assert_base(model)
 
 
@@ -269,17 +271,17 @@ def test_other_errors_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_each_level_is_gentler_than_the_one_before() -> None:
     config = TuneConfig(max_tokens=1000, tokens_per_step=600)
-    assert gentler(config, 0) == config
-    assert gentler(config, 1) == replace(config, checkpointing=True)
-    assert gentler(config, 2) == replace(config, checkpointing=True, max_tokens=500, tokens_per_step=300)
-    assert gentler(replace(config, tokens_per_step=None), 2).tokens_per_step is None
-    assert {gentler(config, level).weights for level in (3, 4, 9)} == {"none"}
+    assert gentler_tuning(config, 0) == config
+    assert gentler_tuning(config, 1) == replace(config, checkpointing=True)
+    assert gentler_tuning(config, 2) == replace(config, checkpointing=True, max_tokens=500, tokens_per_step=300)
+    assert gentler_tuning(replace(config, tokens_per_step=None), 2).tokens_per_step is None
+    assert {gentler_tuning(config, level).weights for level in (3, 4, 9)} == {"none"}
 
 
 LEVELS = {
     1000: "tuned",
-    100: "tuned, gradient checkpointing",
-    50: "tuned, gradient checkpointing, examples of half the length",
+    100: "tuned (gradient checkpointing)",
+    50: "tuned (gradient checkpointing, examples of half the length)",
     10: "base: out of memory, gradient checkpointing, examples of half the length, no fine-tuning",
 }
 
@@ -303,11 +305,11 @@ def test_where_memory_runs_out_a_task_is_tuned_more_gently(
         run_out(patch, model, FULL[1], most, step=3)
         report = ladder(copy_task(5))
         level = list(LEVELS).index(most)
-        assert report.outcome == LEVELS[most] and report.steps == (0 if level == 3 else config.steps)
+        assert report.text == LEVELS[most] and report.steps == (0 if level == 3 else config.steps)
     found = logits_of(model.network)
     assert ladder(copy_task(5), level) == report
     assert torch.equal(logits_of(model.network), found)
-    assert ladder(copy_task(5)).outcome == "tuned"
+    assert ladder(copy_task(5)).text == "tuned"
     tuner.reset()
     assert_base(model)
 
@@ -323,7 +325,7 @@ def test_checkpointing_changes_nothing_but_memory(config: TuneConfig) -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            assert tune(model, replace(config, checkpointing=i == 1)).outcome == "tuned"
+            assert tune(model, replace(config, checkpointing=i == 1)).text == "tuned"
     assert torch.equal(logits_of(models[0].network), logits_of(models[1].network))
     assert saved[1] < 0.8 * saved[0]
     assert not checkpoints(models[1])
@@ -356,13 +358,13 @@ def test_padding_is_as_fine_as_before_whatever_lengths_count_as(bucket: int) -> 
         return own(*args, **kwargs)
 
     model.network.forward = seen  # type: ignore[method-assign]
-    assert tune(model, config).outcome == "tuned"
+    assert tune(model, config).text == "tuned"
     assert shapes == {(256 // 64 if bucket == 64 else 256 // 40, 48)}  # of 40 tokens each
 
 
 def test_the_footprint_follows_the_ladder() -> None:
     model, config = new_model(64, 8, 0), replace(ALL, max_tokens=1000)
-    bytes_at = [project_memory(model, GenerateConfig(), gentler(config, level)).training for level in range(4)]
+    bytes_at = [project_memory(model, GenerateConfig(), gentler_tuning(config, level)).training for level in range(4)]
     fixed = 4 * 4 * sum(parameter.numel() for parameter in model.network.parameters())
     whole, checkpointed, half, none = (each - fixed for each in bytes_at)
     assert whole == 2 * 1024 * 8 * (4 * (8 * 64 + 4 * 192) + 2 * 1024)  # examples, tokens, layers; two heads
@@ -398,7 +400,7 @@ def test_a_long_task_is_tuned_on_what_fits() -> None:
     model = new_model(64, 2, 0)
     config = replace(ALL, max_tokens=30)
     assert {len(example.ids) for example in islice(examples_of(copy_task(5), model, config), 20)} == {27}
-    assert tune(model, config, task=copy_task(5)).outcome == "tuned"
+    assert tune(model, config, task=copy_task(5)).text == "tuned"
 
 
 def test_examples_differ_and_follow_from_the_generator() -> None:

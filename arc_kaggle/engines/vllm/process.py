@@ -21,7 +21,7 @@ from arc_kaggle.config.engines import EXTRA, VLLMConfig
 from arc_kaggle.engines.vllm.messages import Ask, Heard, Served
 from arc_kaggle.errors import EngineError
 from arc_kaggle.system.hardware import held_bytes
-from arc_kaggle.system.processes import python_path
+from arc_kaggle.system.processes import last_words, python_path
 
 SWITCHES = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -46,8 +46,6 @@ class VLLMProcess:
 
     def __init__(self, served: Served, config: VLLMConfig, environment: Mapping[str, str]) -> None:
         self.served, self.config, self.environment = served, config, dict(environment)
-        self.lives = 0
-        """Processes that were started so far."""
         self.start()
 
     def start(self) -> None:
@@ -63,7 +61,6 @@ class VLLMProcess:
             env={**DEFAULTS, **os.environ, **SWITCHES, **cache, **self.environment, "PYTHONPATH": python_path()},
         )
         theirs.close()
-        self.lives += 1
         self.ready = False
         self.bytes_at_first, self.adapters = 0, set[int]()
         self.outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -95,7 +92,7 @@ class VLLMProcess:
             if self.pipe.poll(seconds):
                 return self._read(self.pipe.recv())
         except (EOFError, OSError):
-            raise ProcessLost(f"died: {self._last_words()}") from None
+            raise ProcessLost(f"died {self._last_words()}") from None
         now, patience = time.monotonic(), self.config.patience_seconds
         if not self.ready and now - self.began > self.config.start_seconds:
             raise ProcessLost(f"was not ready within {self.config.start_seconds:.0f} s")
@@ -139,10 +136,8 @@ class VLLMProcess:
 
     def _last_words(self) -> str:
         code = self.process.wait()
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
-        return f"{how}: {' / '.join(lines[-3:])[-600:]}"
+        return last_words(code, self.log.read().decode(errors="replace"), n_lines=3)
 
 
 def _write(pipe: Connection, outbox: queue.SimpleQueue[Any]) -> None:

@@ -6,13 +6,13 @@ import os
 import queue
 import socket
 import threading
-from pathlib import Path
 from typing import Any
 
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.run.launch.base import THREADS, Inbox, Message, environment
 from arc_kaggle.run.launch.child import ChildWorker
+from arc_kaggle.run.messages import Gone, Inbox, Message, Order, Setup
 from arc_kaggle.system.hardware import memory_ceiling
+from arc_kaggle.system.processes import THREADS, worker_environment
 
 CONNECT_SECONDS = 10.0
 """Most seconds until a cluster answers."""
@@ -45,22 +45,22 @@ def connect(address: str) -> dict[str, float]:
 class Host:
     """What runs on a node: a child process, and what it has said since it was asked last."""
 
-    def __init__(self, number: int, first: Message, cores: int, scratch: str, ceiling: float | None) -> None:
+    def __init__(self, number: int, setup: Setup, cores: int, ceiling: float | None) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
         self.ceiling = memory_ceiling() if ceiling is None else ceiling
-        folder = Path(scratch)
+        folder = setup.scratch
         folder.mkdir(parents=True, exist_ok=True)
-        shares = {**environment(number, 1, (), folder), **dict.fromkeys(THREADS, str(cores))}
-        self.child = ChildWorker(number, self.inbox, first, shares, folder / f"worker{number or ''}.log")
+        shares = {**worker_environment(number, 1, (), folder), **dict.fromkeys(THREADS, str(cores))}
+        self.child = ChildWorker(number, self.inbox, setup, shares, folder / f"worker{number or ''}.log")
 
-    def send(self, message: Message) -> None:
-        self.child.send(message)
+    def send(self, order: Order) -> None:
+        self.child.send(order)
 
     def receive(self, seconds: float) -> list[Message]:
         """Messages that are there, after waiting for the first. A child that holds too much memory is ended here."""
         if self.child.held_bytes() > self.ceiling:
             self.child.kill()
-            return [{"event": "gone", "reason": f"over the ceiling of {self.ceiling / 2**20:.0f} MiB of memory"}]
+            return [Gone(f"over the ceiling of {self.ceiling / 2**20:.0f} MiB of memory")]
         found: list[Message] = []
         try:
             found.append(self.inbox.get(timeout=seconds)[1])
@@ -73,20 +73,18 @@ class Host:
 class RayWorker:
     """The supervisor's end. When the actor or its node is gone, so is the worker; its child ends with it."""
 
-    def __init__(
-        self, number: int, inbox: Inbox, first: Message, cores: int, gpus: float, ceiling: float | None
-    ) -> None:
+    def __init__(self, number: int, inbox: Inbox, setup: Setup, cores: int, gpus: float, ceiling: float | None) -> None:
         import ray
 
         self.number, self.inbox = number, inbox
         host = ray.remote(Host).options(
             num_cpus=cores, num_gpus=gpus, max_concurrency=2, scheduling_strategy="SPREAD", max_restarts=0
         )
-        self.actor: Any = host.remote(number, first, cores, first["scratch"], ceiling)
+        self.actor: Any = host.remote(number, setup, cores, ceiling)
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def send(self, message: Message) -> None:
-        self.actor.send.remote(message)
+    def send(self, order: Order) -> None:
+        self.actor.send.remote(order)
 
     def _listen(self) -> None:
         import ray
@@ -96,8 +94,7 @@ class RayWorker:
                 for message in ray.get(self.actor.receive.remote(WAIT_SECONDS)):
                     self.inbox.put((self, message))
         except ray.exceptions.RayError as error:
-            reason = f"its actor or its node is gone ({type(error).__name__})"
-            self.inbox.put((self, {"event": "gone", "reason": reason}))
+            self.inbox.put((self, Gone(f"its actor or its node is gone ({type(error).__name__})")))
 
     def held_bytes(self) -> int:
         """None of this machine's: its node looks after itself."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.run.launch.base import Inbox, Worker, environment, n_threads
+from arc_kaggle.run.folder import digest_of_run
 from arc_kaggle.run.launch.child import ChildWorker
-from arc_kaggle.run.launch.inprocess import InProcessWorker
 from arc_kaggle.run.launch.ray import RayWorker, connect
+from arc_kaggle.run.messages import Inbox, Setup, Start, Worker
+from arc_kaggle.run.pool import Crew
 from arc_kaggle.system.hardware import memory_ceiling, visible_gpus
+from arc_kaggle.system.processes import n_threads, worker_environment
 
 SMALL_BYTES = 2**26
 """Of weights: a step of a smaller model takes about as long on one core as on two."""
@@ -40,7 +40,7 @@ def count_workers(config: SolveConfig) -> int:
 def _count_on_cores(config: SolveConfig) -> int:
     n_bytes = sum(file.stat().st_size for file in config.model.glob("*.safetensors"))
     is_small = config.engine in ("auto", "hf") and 0 < n_bytes <= SMALL_BYTES
-    if not is_small or config.in_process or config.device not in ("auto", "cpu"):
+    if not is_small or config.device not in ("auto", "cpu"):
         return 1
     return int(max(1, min(n_threads(), ceiling_of(config) // WORKER_BYTES)))
 
@@ -60,20 +60,31 @@ def ceiling_of(config: SolveConfig) -> float:
     return memory_ceiling() if config.memory_gb is None else config.memory_gb * 1e9
 
 
-def starter(config: SolveConfig, scratch: Path) -> Callable[[int, Inbox], Worker]:
-    """What starts the worker of a number, whose messages go into an inbox."""
-    n_workers, gpus = count_workers(config), visible_gpus(config.device)
-    first = {"config": config_to_json(replace(config, workers=n_workers)), "scratch": str(scratch)}
-    if config.ray_address:
-        has = connect(config.ray_address)
-        cores, share = max(1, int(has["CPU"]) // n_workers), min(1.0, has.get("GPU", 0) / n_workers)
-        ceiling = None if config.memory_gb is None else config.memory_gb * 1e9
-        return lambda number, inbox: RayWorker(number, inbox, first, cores, share, ceiling)
+def gather_crew(config: SolveConfig, start: Start | None = None) -> Crew:
+    """The workers of a run, which begin by `start` where it is given, else as the options say."""
+    n_workers, scratch = count_workers(config), scratch_of(config, digest_of_run(config))
+    setup = Setup(replace(config, workers=n_workers), scratch)
+    begin = start or _start_on_cluster(config, n_workers) or _start_child(config, n_workers, scratch)
+    return Crew(n_workers, lambda number, inbox: begin(number, inbox, setup), ceiling_of(config), scratch)
 
-    def start(number: int, inbox: Inbox) -> Worker:
-        if config.in_process:
-            return InProcessWorker(number, inbox, first)
+
+def _start_on_cluster(config: SolveConfig, n_workers: int) -> Start | None:
+    """None where the options name no cluster."""
+    if not config.ray_address:
+        return None
+    has = connect(config.ray_address)
+    cores, share = max(1, int(has["CPU"]) // n_workers), min(1.0, has.get("GPU", 0) / n_workers)
+    ceiling = None if config.memory_gb is None else config.memory_gb * 1e9
+    return lambda number, inbox, setup: RayWorker(number, inbox, setup, cores, share, ceiling)
+
+
+def _start_child(config: SolveConfig, n_workers: int, scratch: Path) -> Start:
+    gpus = visible_gpus(config.device)
+
+    def start(number: int, inbox: Inbox, setup: Setup) -> Worker:
         log = config.out / f"worker{number or ''}.log"
-        return ChildWorker(number, inbox, first, environment(number, n_workers, gpus, scratch, gpus_each(config)), log)
+        return ChildWorker(
+            number, inbox, setup, worker_environment(number, n_workers, gpus, scratch, gpus_each(config)), log
+        )
 
     return start

@@ -6,7 +6,8 @@ from collections import defaultdict
 
 from arc_kaggle.run.planning.costs import Costs
 from arc_kaggle.run.planning.gain import PRIOR, UNSCORED, found
-from arc_kaggle.run.planning.jobs import PlanConfig, TaskSize
+from arc_kaggle.run.planning.jobs import TaskSize
+from arc_kaggle.run.planning.plan_config import PlanConfig
 
 VIEWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Numbers of views that are tried."""

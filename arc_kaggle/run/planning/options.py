@@ -8,7 +8,8 @@ from math import nan
 
 from arc_kaggle.run.planning.costs import Costs
 from arc_kaggle.run.planning.gain import PRIOR, UNSCORED, UNTUNED, Belief, found, observe, scoring_gain
-from arc_kaggle.run.planning.jobs import Job, Outcome, PlanConfig, Stage, TaskSize
+from arc_kaggle.run.planning.jobs import Job, Outcome, Stage, TaskSize
+from arc_kaggle.run.planning.plan_config import PlanConfig
 
 
 @dataclass(slots=True)

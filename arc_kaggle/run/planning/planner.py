@@ -12,8 +12,9 @@ from typing import Any
 
 from arc_kaggle.run.planning.backlog import NO_ANSWER, Backlog
 from arc_kaggle.run.planning.costs import CostConfig, Costs
-from arc_kaggle.run.planning.jobs import Job, Outcome, PlanConfig, Stage, TaskSize, WorkerId
+from arc_kaggle.run.planning.jobs import Job, Outcome, Stage, TaskSize, WorkerId
 from arc_kaggle.run.planning.options import Options, TaskState
+from arc_kaggle.run.planning.plan_config import PlanConfig
 from arc_kaggle.run.planning.record import Record, TaskPlan, finished_steps, task_plans
 from arc_kaggle.run.planning.waiting import Waiting
 from arc_kaggle.system.deadline import Deadline
@@ -50,7 +51,7 @@ class Planner:
             self._waiting.push(state)
 
     def next_job(self, worker: WorkerId) -> Job | None:
-        """The next job for a worker; None where nothing can start now (`waiting` says whether that may change)."""
+        """The next job for a worker; None where nothing can start now."""
         left = self.deadline.seconds_left
         self._set_price()
         job = self._pinned_job(worker, left) or self._waiting.take(left)
@@ -61,12 +62,6 @@ class Planner:
             self._running[job.task_id] = job
             self._log("start", worker, job)
         return job
-
-    def waiting(self, worker: WorkerId) -> bool:
-        """Whether there may be a job for a worker that got none, once another job has ended. Where nothing runs nothing
-        will ever start again: time only gets less, and estimates change by jobs alone.
-        """
-        return bool(self._running)
 
     def done(self, worker: WorkerId, job: Job, outcome: Outcome) -> None:
         """A job has ended well, or at its cap."""

@@ -111,10 +111,6 @@ class RecordedPlan:
         if worker in self._pinned:
             self._push(self._pinned.pop(worker))
 
-    def waiting(self, worker: WorkerId) -> bool:
-        """Whether there may be a job later for a worker that got none."""
-        return bool(self._running or self._pinned or self._ready)
-
     def _push(self, task_id: str) -> None:
         if self._jobs[task_id]:
             heapq.heappush(self._ready, (self._jobs[task_id][0][0], task_id))

@@ -187,7 +187,7 @@ class PublishingTuner:
 
     def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
         report = self.tuner.tune(examples, seed, deadline, level)
-        self.receiver.take(None if report.outcome.startswith("base") else self.tuner.save)
+        self.receiver.take(self.tuner.save if report.tuned else None)
         return report
 
     def reset(self) -> None:

@@ -1,13 +1,7 @@
-"""The worker: loads the model once, does one stage of one task after another, tells what comes of it. A child process.
+"""The worker process: it loads the model once and does one job after another, as the supervisor orders.
 
-Messages are JSON lines. The first that comes in is `{"config": ..., "scratch": folder}`, each further one an order:
-
-    {"job": Job, "task": without its solutions, "tuned": whether its fine-tuning went well, "predictions": [...] for
-     `score`, and those of earlier views as drafts, "forget": [ids of tasks whose adapters are no longer wanted],
-     "seconds_left": s}
-
-Out go `ready`, or `refused` with a message for the user; for each order `prediction` and `score` as they come, and
-`done` or `failed` at its end. A worker keeps nothing itself, so that it may be on another machine.
+It talks over stdin and stdout, one message of `run.messages` a line. It keeps nothing of what it finds, so that it may
+run on another machine.
 """
 
 from __future__ import annotations
@@ -19,17 +13,16 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from arc_kaggle.config.json import config_from_json
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.errors import ArcKaggleError
+from arc_kaggle.run.messages import Done, Failed, Message, Order, Ready, Refused, Setup, message_to_json, to_line
 from arc_kaggle.run.worker.adapter_store import Adapters
 from arc_kaggle.run.worker.method import Method
-from arc_kaggle.run.worker.stages import Message, Send, Stages
+from arc_kaggle.run.worker.stages import Stages
 from arc_kaggle.system.processes import die_with_parent
 from arc_kaggle.text.verdicts import check_verdicts
 
@@ -60,28 +53,29 @@ def load_method(config: SolveConfig) -> Method:
 
 
 class WorkerServer:
-    """Loads the model as the first message says, then takes orders; `send` gets every message that goes out."""
+    """Loads the model as the setup says, then takes orders; `send` gets every message that goes out."""
 
-    def __init__(self, first: Mapping[str, Any], send: Send) -> None:
-        started, self.send = time.monotonic(), send
-        config = config_from_json(SolveConfig, first["config"])
+    def __init__(self, setup: Setup, send: Callable[[Message], None]) -> None:
+        started, config, self.send = time.monotonic(), setup.config, send
         try:
             method = load_method(config)
             if config.rescore.verify or config.tune.verify_share:
                 check_verdicts(method.notation)
         except ArcKaggleError as error:
-            send({"event": "refused", "message": str(error)})
+            send(Refused(str(error)))
             return
-        adapters = Adapters(Path(first["scratch"]) / "adapters", config.scratch_gb * 1e9)
+        adapters = Adapters(setup.scratch / "adapters", config.scratch_gb * 1e9)
         self.stages = Stages(method, config, adapters)
-        send({"event": "ready", "seconds": time.monotonic() - started})
+        send(Ready(time.monotonic() - started))
 
-    def do(self, order: Message) -> None:
+    def do(self, order: Order) -> None:
+        """Do a job, and say what comes of it."""
         self.stages.run(order, self._send)
 
     def _send(self, message: Message) -> None:
-        ends = message["event"] in ("done", "failed")
-        self.send({**message, "peak_memory_mib": _peak_memory_mib()} if ends else message)
+        if isinstance(message, Done | Failed):
+            message = replace(message, peak_memory_mib=_peak_memory_mib())
+        self.send(message)
 
 
 def _peak_memory_mib() -> float:
@@ -92,16 +86,23 @@ def _peak_memory_mib() -> float:
 def main() -> None:
     """Talk to the supervisor over stdin and stdout; whatever else prints goes to stderr."""
     die_with_parent()
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    channel = os.dup(1)
     os.dup2(2, 1)
-    messages = _messages_from_stdin()
-    server = WorkerServer(next(messages), lambda message: print(json.dumps(message), file=channel, flush=True))
-    for order in messages:
-        server.do(order)
+    lines = _lines_from_stdin()
+    server = WorkerServer(
+        Setup.from_json(json.loads(next(lines))), lambda message: _write(channel, to_line(message_to_json(message)))
+    )
+    for line in lines:
+        server.do(Order.from_json(json.loads(line)))
 
 
-def _messages_from_stdin() -> Iterator[Message]:
-    """Messages as they come. When the supervisor is gone stdin ends, and the process with it, whatever it was doing."""
+def _write(channel: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(channel, line) :]
+
+
+def _lines_from_stdin() -> Iterator[str]:
+    """Lines as they come. When the supervisor is gone stdin ends, and the process with it, whatever it was doing."""
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -110,7 +111,7 @@ def _messages_from_stdin() -> Iterator[Message]:
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()  # at once, so that it also ends a model that is still loading
-    return map(json.loads, iter(lines.get, None))
+    return iter(lines.get, None)
 
 
 if __name__ == "__main__":

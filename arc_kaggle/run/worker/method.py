@@ -56,13 +56,13 @@ Keep = Callable[[Prediction], None]
 def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadline, level: int = 0) -> TuneReport:
     """Fine-tune on the task's own train pairs; where that goes wrong the model is the untouched base.
 
-    `level` is how gently to begin (`recipe.gentler`).
+    `level` is where to begin among the levels of `config.gentleness`.
     """
     if method.tuner is None:
-        return TuneReport("base: no fine-tuning asked for")
+        return TuneReport(False, "no fine-tuning asked for")
     if len(task.train) < 2:
         method.tuner.reset()
-        return TuneReport("base: one train pair, fine-tuning needs two")
+        return TuneReport(False, "one train pair, fine-tuning needs two")
     from arc_kaggle.tuning.examples import tuning_examples  # torch, which a run without a tuner never needs
     from arc_kaggle.tuning.tuner import tune_within_memory
 

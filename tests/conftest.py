@@ -15,7 +15,8 @@ from strategies import WriteJson
 
 from arc_kaggle.system.hardware import n_cores
 
-for name, value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+for name, value in {**ONE_THREAD, "TOKENIZERS_PARALLELISM": "false"}.items():
     os.environ.setdefault(name, value)  # before anything imports torch; child processes inherit it
 
 settings.register_profile("arc_kaggle", deadline=None, derandomize=True, database=None, max_examples=50)

@@ -338,8 +338,10 @@ def _tokens_per_cell(encoder: GridEncoder, vocabulary: Vocabulary, seed: int) ->
     for width in range(1, MAX_SIDE + 1):
         grid = rng.integers(0, N_COLOURS, size=(int(rng.integers(1, MAX_SIDE + 1)), width)).astype(np.int8)
         text = encoder.encode(grid)
-        apart = [token_id for ids in vocabulary.encode_all(pieces.findall(text)) for token_id in ids]
-        if vocabulary.encode(text) != apart:
+        found = pieces.findall(text)
+        apart = [*dict.fromkeys(found)]
+        ids = dict(zip(apart, vocabulary.encode_all(apart), strict=True))
+        if vocabulary.encode(text) != [token_id for piece in found for token_id in ids[piece]]:
             return None
     lengths = {len(ids) for ids in vocabulary.encode_all(cells)}
     return lengths.pop() if len(lengths) == 1 else None

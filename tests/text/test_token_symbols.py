@@ -52,7 +52,9 @@ def report_of(*folders: Path, check: str = LETTERS) -> SymbolsReport:
 
 
 def closure_of(folder: Path, check: str = LETTERS) -> Closure:
-    return report_of(folder, check=check).checked.closures[0]
+    vocabulary = load_vocabularies([folder])[0]
+    members = tuple(one_token(member, [vocabulary]) for member in parse_set(check))
+    return check_set(members, (vocabulary,)).closures[0]
 
 
 # Small tokenizers
@@ -123,7 +125,7 @@ def random_corpus(rng: np.random.Generator, mixed: bool) -> list[str]:
 def test_closed_is_never_contradicted_by_other_random_texts(make: Make) -> None:
     """The proof, against texts that the command does not encode, on tokenizers with random merges."""
     check, verdicts = "ñòąć;uvwxy", []
-    for seed in range(16):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         folder = make(*random_corpus(rng, mixed=seed % 4 == 0), name=f"random{seed}", n_merges=6)
         vocabulary = load_vocabularies([folder])[0]

@@ -25,8 +25,6 @@ MOST_FLOORS = 11
 
 WITHOUT_TORCH = ("system", "config", "tasks", "text", "answering", "drawing", "synth", "kaggle", "commands", "cli")
 """Rooms whose modules can be imported without torch; so can the supervisor's side of `run`."""
-TORCH_COMMANDS = ("arc_kaggle.commands.preflight",)
-"""But for these, which are imported only when they are called."""
 
 
 def room_of(module: str) -> str:
@@ -85,7 +83,6 @@ def test_there_are_few_arrows_between_rooms() -> None:
 def test_torch_stays_on_its_own_side() -> None:
     """Also of `run`: what a worker alone imports lies in `run/worker/`."""
     dry = [m for m in modules() if room_of(m) in WITHOUT_TORCH or (".run." in m and ".run.worker" not in m)]
-    dry = [module for module in dry if module not in TORCH_COMMANDS]
     assert len(dry) > 100
     assert {module: found for module in dry if (found := sorted(TORCH & brings(modules()[module])))} == {}
 

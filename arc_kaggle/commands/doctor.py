@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.evaluation.findings import Finding, Findings
 from arc_kaggle.kaggle import checks
-from arc_kaggle.kaggle.findings import Diagnosis, Finding
 from arc_kaggle.kaggle.mounts import find_mounts, input_root
 from arc_kaggle.kaggle.probes import Child, Probes, ask_torch
 from arc_kaggle.run.records import TaskRun
+from arc_kaggle.system.files import strict_json
+from arc_kaggle.system.steps import Steps
 
 TASK = {
     "train": [{"input": [[1, 2]], "output": [[2, 1]]}, {"input": [[3, 4]], "output": [[4, 3]]}],
@@ -42,17 +45,24 @@ class DoctorConfig:
 
 def run(config: DoctorConfig) -> int:
     """Print a line a finding, or JSON. Raises ArcKaggleError where a submission would not run."""
-    diagnosis = doctor(config)
-    print(diagnosis.json if config.json else diagnosis.text)
-    diagnosis.require()
+    steps = Steps("doctor")
+    findings = doctor(config, step=steps)
+    steps.done()
+    verdict = f"would not run: {', '.join(findings.failed)}" if findings.failed else "would run"
+    print(strict_json(findings.to_json(), 1) if config.json else f"{findings.text}\na submission {verdict}")
+    findings.require()
     return 0
 
 
-def doctor(config: DoctorConfig, probes: Probes | None = None) -> Diagnosis:
+def doctor(
+    config: DoctorConfig, probes: Probes | None = None, step: Callable[[str], None] = lambda _: None
+) -> Findings:
     """Look at everything; nothing that is found wrong is raised."""
     probes = probes or Probes()
+    step("looking for GPUs, and asking torch in a process of its own")
     gpus = probes.gpus()
     facts, probe = ask_torch(probes, config.system)
+    step("looking at what is mounted")
     mounts = find_mounts(config.inputs)
     findings = [
         checks.check_python(probes.python),
@@ -68,9 +78,10 @@ def doctor(config: DoctorConfig, probes: Probes | None = None) -> Diagnosis:
         checks.check_packages(probes.requirements(), probes.version_of),
         checks.check_profile(mounts, probes.version_of),
         checks.check_peft(facts, probe),
-        ask_model(config, probes),
     ]
-    return Diagnosis(tuple(findings))
+    step("asking a model, which is loaded and fine-tuned for two steps")
+    findings.append(ask_model(config, probes))
+    return Findings("doctor", tuple(findings))
 
 
 def ask_model(config: DoctorConfig, probes: Probes) -> Finding:

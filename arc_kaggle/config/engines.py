@@ -15,6 +15,8 @@ TunerName = Literal["peft", "unsloth"]
 Name = TypeVar("Name", bound=str)
 Feature = Literal["sampling", "beams", "search", "scores", "lora", "all weights", "4 bits", "cut vocabulary"]
 
+MEMORY_HEADROOM = 1.2
+"""Projected memory times this must be available: buffers and logits are not in the projection."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as the highest rank of its adapters."""
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from arc_kaggle.config.engines import Kind
+from arc_kaggle.config.engines import MEMORY_HEADROOM, Kind
 from arc_kaggle.errors import EngineError
 from arc_kaggle.models.memory_formulas import GIB
 from arc_kaggle.system.integers import ceil_div
 
-HEADROOM = 1.2
-"""Projected memory of fine-tuning times this must be there: what is not projected are buffers and logits."""
 RESERVE = 2 * GIB
 """Bytes of a GPU for the context of vLLM's process, activations and graphs."""
 HOST_RESERVE = 6 * GIB
@@ -38,7 +36,7 @@ class Demand:
 
     @property
     def tuning(self) -> int:
-        return round(HEADROOM * (self.held + self.training))
+        return round(MEMORY_HEADROOM * (self.held + self.training))
 
     @property
     def serving(self) -> int:

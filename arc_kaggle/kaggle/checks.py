@@ -10,8 +10,8 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from arc_kaggle.errors import ArcKaggleError, MountError
+from arc_kaggle.evaluation.findings import Finding
 from arc_kaggle.kaggle.bundle.installer import read_manifest
-from arc_kaggle.kaggle.findings import Finding
 from arc_kaggle.kaggle.machines import MACHINES, machine_named
 from arc_kaggle.kaggle.mounts import TEST_FILE, Mounts
 from arc_kaggle.kaggle.probes import Child
@@ -35,7 +35,7 @@ def check_python(found: tuple[int, int]) -> Finding:
     text = f"{platform.python_implementation()} {found[0]}.{found[1]}, glibc {platform.libc_ver()[1] or 'unknown'}"
     if first <= found <= last:
         return Finding(name, "ok", text)
-    return Finding(name, "FAILED", text, f"expected {first[0]}.{first[1]} to {last[0]}.{last[1]}: pin docker_image")
+    return Finding(name, "FAILED", text, f"{first[0]}.{first[1]} to {last[0]}.{last[1]}", "pin docker_image")
 
 
 def check_image(root: Path) -> Finding:
@@ -43,26 +43,26 @@ def check_image(root: Path) -> Finding:
     stamps = {name: root / "etc" / name for name in ("git_commit", "build_date")}
     found = {name: path.read_text(errors="replace").strip() for name, path in stamps.items() if path.is_file()}
     if not found:
-        return Finding("image", "note", "no stamp in /etc", "this is not one of Kaggle's images")
+        return Finding("image", "note", "no stamp in /etc", advice="this is not one of Kaggle's images")
     return Finding("image", "ok", ", ".join(f"{name} {text}" for name, text in found.items()))
 
 
 def check_gpus(gpus: tuple[Gpu, ...]) -> Finding:
     if not gpus:
         advice = "small models alone are fast enough; set machine_shape in kernel-metadata.json, or Accelerator"
-        return Finding("gpus", "note", "none by nvidia-smi", advice)
+        return Finding("gpus", "note", "none by nvidia-smi", advice=advice)
     each = ", ".join(f"{g.name} {g.memory_gib:.1f} GiB, capability {g.capability}" for g in gpus)
     machine = machine_named("auto", gpus)
     known = next(name for name, m in MACHINES.items() if m == machine) if machine else ""
     found = f"{each}; driver {gpus[0].driver}" + (f"; preset {known}" if known else "")
     if known:
         return Finding("gpus", "ok", found)
-    return Finding("gpus", "note", found, "no preset knows this machine: give precision and sizes in OPTIONS")
+    return Finding("gpus", "note", found, advice="no preset knows this machine: give precision and sizes in OPTIONS")
 
 
 def check_torch(facts: dict[str, Any], probe: Child, gpus: tuple[Gpu, ...]) -> Finding:
     if "gpus" not in facts:
-        return Finding("torch", "FAILED", f"cannot be imported, {probe.last_words}", "install the wheel bundle")
+        return Finding("torch", "FAILED", f"cannot be imported, {probe.last_words}", advice="install the wheel bundle")
     cuda = facts["cuda"]
     found = f"{facts['torch']}, CUDA {cuda or 'none'}, sees {facts['gpus']} GPUs"
     if gpus and not facts["gpus"]:
@@ -70,17 +70,17 @@ def check_torch(facts: dict[str, Any], probe: Child, gpus: tuple[Gpu, ...]) -> F
         advice = (
             f"its CUDA needs driver {least} or newer" if least else "it is a build without CUDA: take another bundle"
         )
-        return Finding("torch", "FAILED", f"{found} of {len(gpus)} with driver {gpus[0].driver}", advice)
+        return Finding("torch", "FAILED", f"{found} of {len(gpus)} with driver {gpus[0].driver}", advice=advice)
     if "sums" not in facts:
         return Finding(
-            "torch", "FAILED", f"{found}, but cannot compute on them, {probe.last_words}", "restart the session"
+            "torch", "FAILED", f"{found}, but cannot compute on them, {probe.last_words}", advice="restart the session"
         )
     return Finding("torch", "ok", found)
 
 
 def check_disk(free: int) -> Finding:
     if free < LEAST_DISK * GIB:
-        return Finding("disk", "FAILED", f"{free / GIB:.1f} GiB free", f"expected {LEAST_DISK} or more: remove files")
+        return Finding("disk", "FAILED", f"{free / GIB:.1f} GiB free", f"{LEAST_DISK} or more", "remove files")
     return Finding("disk", "ok", f"{free / GIB:.1f} GiB free")
 
 
@@ -89,15 +89,13 @@ def check_memory(facts: dict[str, Any]) -> Finding:
         return Finding("memory", "note", "not known: the process that would tell ended before")
     gib = facts["memory_bytes"] / GIB
     if gib < LEAST_MEMORY:
-        return Finding(
-            "memory", "FAILED", f"{gib:.1f} GiB left", f"expected {LEAST_MEMORY} or more: end other processes"
-        )
+        return Finding("memory", "FAILED", f"{gib:.1f} GiB left", f"{LEAST_MEMORY} or more", "end other processes")
     return Finding("memory", "ok", f"{gib:.1f} GiB left")
 
 
 def check_network(there: bool) -> Finding:
     if there:
-        return Finding("network", "note", "there is one", "a submission has none: set enable_internet to false")
+        return Finding("network", "note", "there is one", advice="a submission has none: set enable_internet to false")
     return Finding("network", "ok", "none, as in a submission")
 
 
@@ -118,8 +116,8 @@ def check_models(mounts: Mounts) -> Finding:
         return Finding("models", "ok", there)
     if not mounts.models:
         advice = "attach one by Add Input, or let MODEL in the config cell be box"
-        return Finding("models", "note", f"none attached{f', but adapters: {there}' if there else ''}", advice)
-    return Finding("models", "note", f"{len(mounts.models)}: {there}", "let MODEL in the config cell name one")
+        return Finding("models", "note", f"none attached{f', but adapters: {there}' if there else ''}", advice=advice)
+    return Finding("models", "note", f"{len(mounts.models)}: {there}", advice="let MODEL in the config cell name one")
 
 
 def check_bundle(mounts: Mounts) -> Finding:
@@ -135,10 +133,10 @@ def check_packages(needed: Sequence[str], version_of: Callable[[str], str | None
     found = {name: version_of(name) for name in ([r.name for r in asked] or TOLD)}
     text = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
     if not asked:
-        return Finding("packages", "note", text, "arc_kaggle is not installed, so nothing says which it needs")
+        return Finding("packages", "note", text, advice="arc_kaggle is not installed, so nothing says which it needs")
     wrong = [str(r) for r in asked if not r.specifier.contains(found[r.name] or "0", prereleases=True)]
     if wrong:
-        return Finding("packages", "FAILED", text, f"expected {', '.join(wrong)}: install the wheel bundle")
+        return Finding("packages", "FAILED", text, ", ".join(wrong), "install the wheel bundle")
     return Finding("packages", "ok", text)
 
 
@@ -152,7 +150,9 @@ def check_profile(mounts: Mounts, version_of: Callable[[str], str | None]) -> Fi
     other = [f"{name} {found[name]}, not {number}" for name, number in wanted.items() if found[name] != number]
     name = f"{manifest['profile']}, {len(wanted)} packages"
     if other:
-        return Finding("profile", "note", f"{name}, of others {'; '.join(other):.300}", "run install.py of the bundle")
+        return Finding(
+            "profile", "note", f"{name}, of others {'; '.join(other):.300}", advice="run install.py of the bundle"
+        )
     return Finding("profile", "ok", name)
 
 
@@ -160,14 +160,16 @@ def check_peft(facts: dict[str, Any], probe: Child) -> Finding:
     if "peft" in facts:
         return Finding("adapters", "ok", f"peft {facts['peft']} can attach them")
     advice = "where torchao is too old: pip uninstall -y torchao; else install the wheel bundle"
-    return Finding("adapters", "FAILED", f"peft cannot attach any, {probe.last_words}", advice)
+    return Finding("adapters", "FAILED", f"peft cannot attach any, {probe.last_words}", advice=advice)
 
 
 def check_answer(child: Child, runs: Sequence[TaskRun]) -> Finding:
     """A task went through the whole of `solve`: loaded, fine-tuned, answered."""
     advice = "run `arc-kaggle solve` on one task and read worker.log in its folder"
     if child.code or not runs:
-        return Finding("answer", "FAILED", f"a model that should solve a task did not, {child.last_words}", advice)
+        return Finding(
+            "answer", "FAILED", f"a model that should solve a task did not, {child.last_words}", advice=advice
+        )
     seconds = sum(run.tune.seconds + run.infer_seconds for run in runs)
     views = ", ".join(f"{n} {reason}" for run in runs for reason, n in run.reasons.items())
     return Finding("answer", "ok", f"{runs[0].tune.text}, views: {views}, {seconds:.1f} s")

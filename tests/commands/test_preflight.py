@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,23 +15,23 @@ import torch
 from models import VOCABULARY, lively_model, random_prompts
 from strategies import TASK_JSON, WriteJson, small_task
 
-from arc_kaggle.commands.preflight import (
-    Check,
-    PreflightConfig,
-    PreflightReport,
+from arc_kaggle.cli import main
+from arc_kaggle.commands.preflight import preflight
+from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.config.preflight import PreflightConfig
+from arc_kaggle.config.tune import LoraConfig, TuneConfig
+from arc_kaggle.engines.placement import MachineMemory
+from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.evaluation.findings import Finding, Findings
+from arc_kaggle.evaluation.model_checks import (
     check_engine,
     check_fp16,
     check_memory,
     check_stop,
     check_time,
     compare_nll,
-    preflight,
 )
-from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.model import BOX_FOLDER
-from arc_kaggle.config.tune import LoraConfig, TuneConfig
-from arc_kaggle.engines.placement import MachineMemory
-from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.models.loading import LoadedModel, load_model, save_model
 from arc_kaggle.models.measured import (
@@ -77,11 +79,32 @@ def folder_with(fmt: PromptFormat, folder: Path) -> Path:
 
 def test_the_model_in_the_box_passes_under_its_own_prompt(config: PreflightConfig) -> None:
     report = preflight(config)
-    names = [check.name for check in report.checks]
+    names = [finding.name for finding in report.findings if finding.ok]
     assert names == ["engine", "cells", "nll against swapped", "stop", "fp16", "memory", "time"]
     assert report.failed == (), report.text
-    assert [line[:8] for line in report.text.splitlines()[1:]] == ["ok      "] * 7 + ["not run "]
-    report.require()
+    levels = [finding.level for finding in report.findings]
+    assert levels == ["ok"] * 3 + ["not run"] + ["ok"] * 4
+    report.require(ModelError)
+
+
+def test_what_comes_after_the_time_bound_is_left_out_and_said_to_be(config: PreflightConfig) -> None:
+    """The clock moves on by a minute whenever it is read; at the fourth time the bound has passed."""
+    minutes = count(0.0, 60.0)
+    report = preflight(replace(config, time_bound_minutes=3.5), clock=lambda: next(minutes))
+    assert [each.name for each in report.findings if each.ok] == ["engine", "cells", "memory"]
+    assert {"nll against swapped", "stop", "fp16", "time"} <= set(report.not_run), report.text
+    assert report.failed == () and "the time bound of preflight has passed; raise --time-bound-minutes" in report.text
+
+
+def test_progress_is_told_in_a_log_and_checks_as_they_are_made(
+    config: PreflightConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--precision", "fp32", "--device", "cpu", "--sized-by", config.sized_by, "--n-tasks", "1"]
+    assert main(["preflight", *words, "--time-bound-minutes", "0.0001", "--min-ended", "0.01"]) == 0
+    captured = capsys.readouterr()
+    steps = [line.partition(" s, ")[2] for line in captured.err.splitlines() if line.startswith("preflight: ")]
+    assert steps[:3] == ["loading torch and transformers", "loading the model", "comparing prompts"]
+    assert re.search(r"^ok +engine: ", captured.out, re.MULTILINE)
 
 
 def test_the_model_in_the_box_fails_under_a_wrong_card(config: PreflightConfig, tmp_path: Path) -> None:
@@ -93,7 +116,7 @@ def test_the_model_in_the_box_fails_under_a_wrong_card(config: PreflightConfig, 
     assert {"nll against swapped", "nll against plain"} <= set(report.failed), report.text
     assert "--prompt plain --encoder coordinates suits the model better" in report.text
     with pytest.raises(ModelError, match="nll against plain"):
-        report.require()
+        report.require(ModelError)
     assert not {"nll against swapped", "nll against auto"} & set(
         preflight(replace(config, model=folder, prompt="plain", encoder="coordinates")).failed
     )
@@ -105,10 +128,10 @@ def test_a_preset_that_the_tokenizer_does_not_take_fails_without_a_traceback(
 ) -> None:
     report = preflight(replace(config, prompt=prompt))
     assert report.failed == ("cells",)
-    assert report.not_run == ("stop", "nll", "fp16", "memory", "time")
-    assert report.text.splitlines()[2].startswith("FAILED  cells: ")
+    assert report.not_run == ("stop, nll, fp16, memory, time",)
+    assert report.text.splitlines()[1].startswith("FAILED  cells: ")
     with pytest.raises(ModelError, match="1 of 2 failed: cells"):
-        report.require()
+        report.require(ModelError)
 
 
 def test_an_encoder_that_the_tokenizer_does_not_take_fails_too(config: PreflightConfig) -> None:
@@ -116,11 +139,11 @@ def test_an_encoder_that_the_tokenizer_does_not_take_fails_too(config: Preflight
 
 
 def test_a_check_says_what_to_do_only_where_it_fails() -> None:
-    good, bad = (Check("time", ok, "9 h", "at most 8 h", "ask for less") for ok in (True, False))
+    good, bad = (Finding.of("time", ok, "9 h", "at most 8 h", "ask for less") for ok in (True, False))
     assert good.line == "ok      time: 9 h; expected at most 8 h"
     assert bad.line == "FAILED  time: 9 h; expected at most 8 h; ask for less"
     with pytest.raises(ModelError, match=r"preflight: 1 of 2 failed: time$"):
-        PreflightReport("", (good, bad)).require()
+        Findings("preflight", (good, bad)).require(ModelError)
 
 
 @pytest.mark.parametrize(
@@ -250,10 +273,10 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(
     config: PreflightConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The linear layers of the box have 7 in 10 of its fp32 weights: in 4 bits they would fit."""
-    monkeypatch.setattr("arc_kaggle.commands.preflight.available_bytes", lambda _: 6_000_000)
+    monkeypatch.setattr("arc_kaggle.evaluation.preflight.available_bytes", lambda _: 6_000_000)
     report = preflight(config)
-    assert report.failed == ("memory",) and [check.name for check in report.checks] == ["engine", "memory"]
-    assert report.not_run == ("cells", "stop", "nll", "fp16", "time")
+    assert report.failed == ("memory",) and [each.name for each in report.findings][:2] == ["engine", "memory"]
+    assert report.not_run == ("cells, stop, nll, fp16, time",)
     assert "weights 0.01" in report.text and "add --four-bit" in report.text
     assert report.text.endswith("the weights do not fit")
 
@@ -266,7 +289,7 @@ def test_what_is_rehearsed_is_what_will_run(tmp_path: Path, write_json: WriteJso
     plain = replace(plain, generate=SMALL, tune=TuneConfig(max_tokens=512))
     longer = replace(plain, tune=TuneConfig(max_tokens=2048))
     packed = replace(plain, four_bit=True, cut_vocabulary=True)
-    checks = [{each.name: each.found for each in preflight(config).checks} for config in (plain, longer, packed)]
+    checks = [{each.name: each.found for each in preflight(config).findings} for config in (plain, longer, packed)]
     assert len({each["memory"].partition("(")[2] for each in checks}) == 3
     assert [*checks[2]][-3:] == ["stop", "memory", "time"]  # no fp16: it computes in fp32
 

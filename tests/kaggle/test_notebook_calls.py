@@ -224,7 +224,7 @@ def shapes() -> dict[str, Any]:
 def test_every_preset_fits_its_machine_by_the_projection_of_preflight() -> None:
     from torch import nn
 
-    from arc_kaggle.commands.preflight import PreflightConfig
+    from arc_kaggle.config.preflight import PreflightConfig
     from arc_kaggle.models.measured import project_memory
     from arc_kaggle.models.memory_formulas import GIB
 
@@ -433,7 +433,7 @@ def test_a_rehearsal_takes_tasks_of_all_lengths_and_of_the_largest_size() -> Non
 @pytest.mark.parametrize("model", MODELS)
 def test_a_rehearsal_asks_preflight_for_the_very_run(machine: str, model: str) -> None:
     """4-bit weights, a cut vocabulary and lengths of fine-tuning included; what preflight does not know stays out."""
-    from arc_kaggle.commands.preflight import PreflightConfig
+    from arc_kaggle.config.preflight import PreflightConfig
 
     settings = {**options_for(MACHINES[machine], model), "engine": "hf", "rescore.n_views": 4, "select_by": "poe"}
     default = PreflightConfig(recipe=MODELS[model].options["recipe"])

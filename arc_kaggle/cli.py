@@ -22,8 +22,8 @@ from arc_kaggle.errors import ArcKaggleError, ConfigError
 
 COMMANDS = {
     "solve": "Solve tasks: submission.json, predictions and a report.",
-    "score": "Judge a submission or predictions against solutions.",
-    "combine": "Merge runs into one: pooled votes, or one attempt of each submission.",
+    "score": "Judge a submission or predictions against solutions, or compare two.",
+    "combine": "Merge runs into one: pooled votes, one attempt of each submission, or one after the other.",
     "evaluate": "Judge checkpoints and adapters, in parts that can be resumed.",
     "show": "Draw a task, a view, or a prompt with its trained tokens.",
     "fit": "Say which tasks fit a number of tokens, before any training.",

@@ -11,7 +11,7 @@ from typing import get_args
 
 import numpy as np
 
-from arc_kaggle.answering.candidates import Attempts, CandidateScore, Prediction
+from arc_kaggle.answering.candidates import CandidateScore, Prediction
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import NEED_SCORES, Selection
 from arc_kaggle.errors import TaskError
@@ -20,6 +20,7 @@ from arc_kaggle.tasks.task import Query, Task
 
 PredictionsByTask = Mapping[str, Sequence[Prediction]]
 ScoresByTask = Mapping[str, Sequence[CandidateScore]]
+AttemptsByTask = Mapping[str, Sequence[Sequence[Grid]]]
 Measure = Callable[[Query, Sequence[Prediction]], float]
 
 
@@ -35,12 +36,22 @@ class Score:
         return f"{100 * self.mean:.1f}% ({100 * self.low:.1f}..{100 * self.high:.1f})"
 
 
-def kaggle_score(attempts: Mapping[str, Sequence[Attempts]], tasks: Sequence[Task]) -> Score:
+def kaggle_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
     """Kaggle's score: the mean over all test outputs of 1 where either attempt equals the answer in every cell."""
     return _mean_over_queries(tasks, lambda query: float(is_solved(query, attempts[query.task.id][query.index])))
 
 
-def is_solved(query: Query, attempts: Attempts) -> bool:
+def whole_tasks_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
+    """The mean over tasks of 1 where every test output is solved."""
+    return _mean_of([[float(n_solved(task, attempts[task.id]) == len(task.test))] for task in tasks])
+
+
+def n_solved(task: Task, attempts: Sequence[Sequence[Grid]]) -> int:
+    """How many test outputs of a task are solved."""
+    return sum(is_solved(query, attempts[query.index]) for query in task.queries)
+
+
+def is_solved(query: Query, attempts: Sequence[Grid]) -> bool:
     """Whether either attempt is the answer."""
     return any(same_grid(attempt, _answer(query)) for attempt in attempts)
 
@@ -155,10 +166,13 @@ def _mean(values: Iterable[float]) -> float:
 
 def _mean_over_queries(tasks: Sequence[Task], of: Callable[[Query], float], n_resamples: int = 2000) -> Score:
     """Mean over queries; the interval resamples whole tasks, whose queries stand or fall together."""
-    per_task = [[of(query) for query in task.queries] for task in tasks]
+    return _mean_of([[of(query) for query in task.queries] for task in tasks], n_resamples)
+
+
+def _mean_of(per_task: Sequence[Sequence[float]], n_resamples: int = 2000) -> Score:
     if not per_task:
         raise TaskError("scoring: found no task, expected one or more")
     sums, counts = np.array([sum(v) for v in per_task]), np.array([len(v) for v in per_task])
-    draws = np.random.default_rng(0).integers(len(tasks), size=(n_resamples, len(tasks)))  # (resample, task)
+    draws = np.random.default_rng(0).integers(len(sums), size=(n_resamples, len(sums)))  # (resample, task)
     low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [0.025, 0.975])
     return Score(float(sums.sum() / counts.sum()), float(low), float(high))

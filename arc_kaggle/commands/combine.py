@@ -11,9 +11,10 @@ from typing import Literal, TypeVar
 
 from tyro.conf import Positional
 
+from arc_kaggle.answering.answer_files import Answers, read_answers
 from arc_kaggle.answering.candidates import Attempts, Candidate, Prediction, group_candidates, read_prediction_folder
 from arc_kaggle.answering.metrics import PredictionsByTask
-from arc_kaggle.answering.submission import choose_attempts, read_submission, submission_json
+from arc_kaggle.answering.submission import choose_attempts, submission_json
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.errors import ConfigError, SubmissionError
 from arc_kaggle.system.files import write_atomically
@@ -28,7 +29,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CombineConfig:
-    """Merge runs: folders with predictions by one vote over all of them, submission.json files by one attempt each."""
+    """Merge runs: folders with predictions by one vote over all of them, submission.json files by one attempt
+    each; or submissions that share no task, one after the other."""
 
     runs: Positional[tuple[Path, ...]]
     """Two or more: all of them folders that `solve` wrote (or folders of predictions), or all of them submissions."""
@@ -73,7 +75,7 @@ def combine(config: CombineConfig) -> Combined:
     tasks = load_tasks(config.tasks)
     chosen = select_tasks(tasks, config.select)
     predictions = pool([_named(read_run, run, tasks) for run in config.runs]) if from_folders else {}
-    submissions = [] if from_folders else [_named(read_submission, run, chosen) for run in config.runs]
+    submissions = [] if from_folders else read_submissions(config.runs, chosen)
 
     def ranked(query: Query) -> list[Candidate]:
         return _ranked(query, predictions, config.by) if from_folders else one_each(query, submissions)
@@ -82,12 +84,35 @@ def combine(config: CombineConfig) -> Combined:
     attempts: dict[str, list[Attempts]] = {task.id: [] for task in chosen}
     for query, candidates in found:
         attempts[query.task.id].append(choose_attempts(query, candidates))
+    if submissions and are_disjoint(submissions, chosen):  # then nothing is chosen anew
+        attempts |= {task_id: [(a, b) for a, b in answers] for each in submissions for task_id, answers in each.items()}
     try:
         _write(path, attempts, {} if path == config.out else predictions)
     except OSError as error:
         raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
     n_unanswered = sum(not candidates for _, candidates in found)
     return Combined(path, len(config.runs), len(chosen), len(found), n_unanswered)
+
+
+def read_submissions(runs: Sequence[Path], tasks: Sequence[Task]) -> list[Answers]:
+    """The answers of submissions each of which holds all tasks, or which share no task and hold all of them together.
+
+    Raises SubmissionError for others.
+    """
+    found = [_named(read_answers, run, tasks) for run in runs]
+    for run, answers in zip(runs, found, strict=True):
+        missing = [task.id for task in tasks if task.id not in answers]
+        if missing and not are_disjoint(found, tasks):
+            raise SubmissionError(
+                f"run {run}: found no answer for {len(missing)} tasks, the first is {missing[0]}, expected all tasks "
+                "in each submission, or each task in one alone"
+            )
+    return found
+
+
+def are_disjoint(submissions: Sequence[Answers], tasks: Sequence[Task]) -> bool:
+    """Whether every task is in exactly one of the submissions."""
+    return sorted(task_id for each in submissions for task_id in each) == sorted(task.id for task in tasks)
 
 
 def _named(read: Callable[[Path, Sequence[Task]], T], run: Path, tasks: Sequence[Task]) -> T:
@@ -115,11 +140,11 @@ def _ranked(query: Query, predictions: PredictionsByTask, by: By) -> list[Candid
     return rank_by_log_prob(found) if by == "log_prob" else rank_candidates(found)
 
 
-def one_each(query: Query, submissions: Sequence[dict[str, list[Attempts]]]) -> list[Candidate]:
+def one_each(query: Query, submissions: Sequence[Answers]) -> list[Candidate]:
     """The distinct attempts of all submissions in the order in which they are taken: every first one, then the second
     ones. Of two submissions that is the first attempt of each, or a second one where the first ones are equal.
     """
-    answers = [submission[query.task.id][query.index] for submission in submissions]
+    answers = [held[query.task.id][query.index] for held in submissions if query.task.id in held]
     distinct: dict[tuple[tuple[int, ...], bytes], Candidate] = {}
     for attempt in (answer[place] for place in (0, 1) for answer in answers):
         distinct.setdefault((attempt.shape, attempt.tobytes()), Candidate(attempt, ()))

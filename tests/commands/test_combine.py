@@ -154,14 +154,37 @@ def test_other_tasks_and_damage_are_named(tmp_path: Path, tasks: Path) -> None:
     refused(SubmissionError, "run .*damaged: small.jsonl, line 1", tasks, good, damaged)
 
 
+def two_tasks(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A file of the tasks a and b, and answers to them; what a simple rule proves is among neither."""
+    pairs = [{"input": [[1, 2]], "output": [[1, 2]]}, {"input": [[3]], "output": [[3]]}]
+    path = folder / "two.json"
+    path.write_text(json.dumps({key: {"train": pairs, "test": [{"input": [[4, 5]]}]} for key in "ab"}))
+    return path, {"a": [{"attempt_1": [[1]], "attempt_2": [[2]]}], "b": [{"attempt_1": [[3]], "attempt_2": [[3]]}]}
+
+
+def test_submissions_that_share_no_task_are_put_together_as_they_are(tmp_path: Path) -> None:
+    path, answers = two_tasks(tmp_path)
+    runs = tuple(tmp_path / f"{task_id}.json" for task_id in "ba")
+    for run in runs:
+        run.write_text(json.dumps({run.stem: answers[run.stem]}))
+    found = combine(CombineConfig(runs, str(path), tmp_path / "whole.json"))
+    assert json.loads((tmp_path / "whole.json").read_text()) == answers
+    assert list(json.loads((tmp_path / "whole.json").read_text())) == ["a", "b"]
+    assert "2 of 2 test inputs answered" in found.text
+
+
+def test_submissions_that_share_a_task_and_lack_another_are_refused(tmp_path: Path) -> None:
+    path, answers = two_tasks(tmp_path)
+    (tmp_path / "both.json").write_text(json.dumps(answers))
+    (tmp_path / "a.json").write_text(json.dumps({"a": answers["a"]}))
+    (tmp_path / "again.json").write_text(json.dumps({"a": answers["a"]}))
+    for other in ("both.json", "again.json"):
+        match = "run .*a.json: found no answer for 1 tasks, the first is b, expected all tasks in each submission, or"
+        refused(SubmissionError, match, path, tmp_path / "a.json", tmp_path / other)
+
+
 def test_a_submission_for_other_tasks_is_named(tmp_path: Path, tasks: Path) -> None:
     good = submission(tmp_path / "good.json", ONE, TWO)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({"elsewhere": []}), encoding="utf-8")
-    refused(
-        SubmissionError,
-        "run .*/other.json: other.json: found no answer for 2 tasks, the first is small",
-        tasks,
-        good,
-        other,
-    )
+    refused(SubmissionError, "run .*/other.json: .*found answers for none of 2 tasks", tasks, good, other)

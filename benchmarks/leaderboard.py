@@ -1,4 +1,4 @@
-"""The editions of the model in the box, as README shows them: benchmarks/results/leaderboard.json as a table.
+"""The editions of the model in the box, as docs/results.md shows them: benchmarks/results/leaderboard.json as a table.
 
     python benchmarks/leaderboard.py
     python benchmarks/leaderboard.py --add out/evaluate/evaluation.json --edition "2: with coordinates" \\

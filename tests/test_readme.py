@@ -1,28 +1,60 @@
-"""README says what is there: every command, every dependency, the tasks of the dry run."""
+"""README stays short and says what is there: the commands, the rooms, the tasks of the dry run. So does setup.py."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
+from test_rooms import PACKAGE, ROOMS
+
 from arc_kaggle.cli import COMMANDS
+from arc_kaggle.tasks.dataset import load_tasks, select_tasks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+FIRST_SCREEN = README.partition("## Commands")[0]
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 1100
 
 
 def test_every_command_is_shown() -> None:
     assert [name for name in COMMANDS if f"arc-kaggle {name} " not in README] == []
 
 
-def test_every_dependency_has_its_reason() -> None:
-    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
-    required = re.findall(r'"([a-z0-9-]+)[=>]=', setup.split("install_requires")[1].split("]")[0])
-    assert len(required) > 8
-    assert [name for name in required if not re.search(rf"^\|.*\b{name}\b.*\|", README, re.MULTILINE)] == []
+def test_the_map_has_the_rooms_in_their_order() -> None:
+    rows = re.findall(r"^\| `(\w+)/` \|", README, re.MULTILINE)
+    assert rows == [room for room in ROOMS if (PACKAGE / room).is_dir()]
 
 
 def test_the_tasks_of_the_dry_run_are_those_that_readme_names() -> None:
-    (count,) = re.findall(r"--select shortest:(\d+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    (name, selection, count) = re.findall(r"--tasks (\S+) --select (shortest:(\d+))", MAKEFILE)[0]
     assert int(count) >= 20
-    assert f"--select shortest:{count}`" in README and f"The {count} tasks" in README
+    assert f"the {count} tasks of `--select {selection}`" in README
+    chosen = {task.id for task in select_tasks(load_tasks(name), selection)}
+    (sample,) = re.findall(r"^```\n(task .*?)```", FIRST_SCREEN, re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^([0-9a-f]{8}) ", sample, re.MULTILINE)
+    assert len(shown) >= 2 and set(shown) <= chosen
+
+
+def test_every_dependency_has_its_reason_beside_it() -> None:
+    code = (ROOT / "setup.py").read_text(encoding="utf-8")
+    lines = code.splitlines()
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and call_name(node) == "setup"]
+    asked = {word.arg: word.value for word in call.keywords if word.arg in ("install_requires", "extras_require")}
+    named = [each for value in asked.values() for node in ast.walk(value) for each in requirements(node)]
+    assert len(named) > 20
+    assert [lines[each.lineno - 1] for each in named if not re.search(r"# .*\w \w", lines[each.lineno - 1])] == []
+
+
+def call_name(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def requirements(node: ast.AST) -> list[ast.Constant]:
+    """The requirements of a list, as they stand in the code."""
+    return [each for each in node.elts if isinstance(each, ast.Constant)] if isinstance(node, ast.List) else []

@@ -654,11 +654,17 @@ def leaderboard() -> Any:
     return module
 
 
-def test_readme_shows_the_leaderboard_as_its_file_has_it() -> None:
+def test_the_docs_show_the_leaderboard_as_its_file_has_it() -> None:
     board = leaderboard()
     entries = json.loads(board.BOARD.read_text())
-    assert board.leaderboard_table(entries) in (ROOT / "README.md").read_text()
+    assert board.leaderboard_table(entries) in (ROOT / "docs" / "results.md").read_text()
     assert all(entry["edition"] and entry["commit"] and entry["n_tasks"] == entry["n_whole"] for entry in entries)
+
+
+def test_readme_begins_with_the_newest_edition() -> None:
+    newest = json.loads(leaderboard().BOARD.read_text())[-1]["solved"]
+    first_screen = (ROOT / "README.md").read_text().partition("## ")[0]
+    assert [way for way in ("airv", "none") if share(*newest[way]) not in first_screen] == []
 
 
 def test_an_edition_is_added_from_its_evaluation(

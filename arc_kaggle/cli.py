@@ -19,6 +19,7 @@ from arc_kaggle import __version__
 from arc_kaggle.config.json import nearest
 from arc_kaggle.config.model import BOX_FOLDER, ModelOptions
 from arc_kaggle.errors import ArcKaggleError, ConfigError
+from arc_kaggle.system.threads import thread_environment
 
 COMMANDS = {
     "solve": "Solve tasks: submission.json, predictions and a report.",
@@ -85,7 +86,8 @@ def known_defaults(kind: Any, words: Sequence[str]) -> dict[str, Any]:
 
 
 def entry() -> None:
-    """The console script."""
+    """The console script. Commands that compute load torch in this very process, or in one that it starts."""
+    os.environ.update(thread_environment())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a job is an interrupt too: report, then end
     try:
         code = main()

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arc_kaggle.errors import ConfigError
-from arc_kaggle.system.hardware import n_cores
+from arc_kaggle.system.threads import n_threads, thread_environment
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
 """The folder that arc_kaggle is imported from."""
@@ -31,7 +30,6 @@ def die_with_parent() -> None:
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "VLLM_CACHE_ROOT")
 """Where compilers keep what they made; two that write one folder at once break each other."""
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def worker_environment(
@@ -43,24 +41,8 @@ def worker_environment(
     caches = {name: str(scratch / f"worker-{number}" / name.lower()) for name in CACHES}
     first = n_each * (number % max(1, len(gpus) // n_each))
     gpu = {"CUDA_VISIBLE_DEVICES": ",".join(gpus[first : first + n_each])} if gpus else {}
-    if n_workers == 1:
-        return {**OFFLINE, **caches, **gpu}
-    return {**OFFLINE, **caches, **gpu, **dict.fromkeys(THREADS, str(max(1, n_threads() // n_workers)))}
-
-
-def n_threads() -> int:
-    """Cores that all workers together may use: OMP_NUM_THREADS where it is set, of a list the number for its outermost
-    level. Raises ConfigError for one that is no number.
-    """
-    text = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if not text:
-        return n_cores()
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise ConfigError(
-            f"environment variable OMP_NUM_THREADS: found {os.environ['OMP_NUM_THREADS']!r:.60}, expected a number "
-            "such as 4; set it right, or unset it"
-        )
-    return int(text)
+    share = None if n_workers == 1 else max(1, n_threads() // n_workers)
+    return {**OFFLINE, **caches, **gpu, **thread_environment(share)}
 
 
 def last_words(code: int, printed: str, n_lines: int = 1) -> str:

@@ -22,6 +22,7 @@ from arc_kaggle.engines.vllm.messages import Ask, Heard, Served
 from arc_kaggle.errors import EngineError
 from arc_kaggle.system.hardware import held_bytes
 from arc_kaggle.system.processes import last_words, python_path
+from arc_kaggle.system.threads import thread_environment
 
 SWITCHES = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -58,7 +59,8 @@ class VLLMProcess:
             stdout=self.log,
             stderr=self.log,
             pass_fds=[theirs.fileno()],
-            env={**DEFAULTS, **os.environ, **SWITCHES, **cache, **self.environment, "PYTHONPATH": python_path()},
+            env={**DEFAULTS, **thread_environment(), **os.environ, **SWITCHES, **cache, **self.environment}
+            | {"PYTHONPATH": python_path()},
         )
         theirs.close()
         self.ready = False

@@ -12,7 +12,8 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.run.launch.child import ChildWorker
 from arc_kaggle.run.messages import Gone, Inbox, Message, Order, Setup
 from arc_kaggle.system.hardware import memory_ceiling
-from arc_kaggle.system.processes import THREADS, worker_environment
+from arc_kaggle.system.processes import worker_environment
+from arc_kaggle.system.threads import thread_environment
 
 CONNECT_SECONDS = 10.0
 """Most seconds until a cluster answers."""
@@ -50,7 +51,7 @@ class Host:
         self.ceiling = memory_ceiling() if ceiling is None else ceiling
         folder = setup.scratch
         folder.mkdir(parents=True, exist_ok=True)
-        shares = {**worker_environment(number, 1, (), folder), **dict.fromkeys(THREADS, str(cores))}
+        shares = {**worker_environment(number, 1, (), folder), **thread_environment(cores)}
         self.child = ChildWorker(number, self.inbox, setup, shares, folder / f"worker{number or ''}.log")
 
     def send(self, order: Order) -> None:

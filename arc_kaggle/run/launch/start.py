@@ -13,7 +13,8 @@ from arc_kaggle.run.launch.ray import RayWorker, connect
 from arc_kaggle.run.messages import Inbox, Setup, Start, Worker
 from arc_kaggle.run.pool import Crew
 from arc_kaggle.system.hardware import memory_ceiling, visible_gpus
-from arc_kaggle.system.processes import n_threads, worker_environment
+from arc_kaggle.system.processes import worker_environment
+from arc_kaggle.system.threads import n_threads
 
 SMALL_BYTES = 2**26
 """Of weights: a step of a smaller model takes about as long on one core as on two."""

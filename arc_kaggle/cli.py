@@ -31,6 +31,7 @@ COMMANDS = {
     "symbols": "Find characters that are one token each, and check a set of ten.",
     "preflight": "Check that a model, its prompt format and this machine go together.",
     "synth": "Make up rules as training data, each pair verified.",
+    "convert": "Write tasks in another form, reversed, or with one pair held out.",
     "train": "Make a model from training rules.",
     "import-gguf": "Make a model folder of a GGUF file.",
     "merge": "Merge a LoRA adapter into its base model.",

@@ -9,7 +9,8 @@ from pathlib import Path
 from test_rooms import PACKAGE, ROOMS
 
 from arc_kaggle.cli import COMMANDS
-from arc_kaggle.tasks.dataset import load_tasks, select_tasks
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.selection import select_tasks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import numpy as np
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.integers import ceil_div
 from arc_kaggle.tasks.augmentation import Augmentation
+from arc_kaggle.tasks.conversions import leave_one_out
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
 from arc_kaggle.tasks.entries import skipping
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
@@ -99,7 +100,7 @@ class Ruler:
     def measure(self, task: Task) -> TaskFit:
         views = [Augmentation().apply_task(task), Augmentation(symmetry=4).apply_task(task)]
         asked = [query for view in views for query in view.queries]
-        held_out = [query for view in views for query in leave_one_out(view)]
+        held_out = [Query(part, 0) for view in views for part in leave_one_out(view)]
         cases = {
             "prompt": [(query, 0) for query in asked],
             "prompt + answer": [(query, self._expected(query)) for query in asked],
@@ -146,13 +147,6 @@ def encoder_table(sets: Mapping[str, Tasks], notation: Notation) -> str:
         spec = written.encoder.spec.replace("|", r"\|")
         lines.append(f"| `{spec}` | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
-
-
-def leave_one_out(task: Task) -> Iterator[Query]:
-    """Every train pair as a query to the others."""
-    for i in range(len(task.train) if len(task.train) > 1 else 0):
-        others = (*task.train[:i], *task.train[i + 1 :])
-        yield Query(Task(task.id, others, (task.train[i],)), 0)
 
 
 LENGTHS = ("prompt", "prompt + answer", "leave-one-out")

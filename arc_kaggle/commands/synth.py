@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.synth.rules.catalogue import FAMILIES
 from arc_kaggle.synth.rules.sampling import Sample, sample
-from arc_kaggle.synth.sample import describe, is_verified, pair_lists, rule_id
+from arc_kaggle.synth.sample import describe, is_verified, rule_id
+from arc_kaggle.tasks.conversions import write_pair_file
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.leaks import LeakFinder
 from arc_kaggle.tasks.task import Pair, Task, task_to_json
@@ -143,16 +143,13 @@ def draw_rules(config: SynthConfig, finder: LeakFinder, refused: Counter[str]) -
 def write_rules(rules: Iterable[Sample], path: Path) -> None:
     """As a pair file or in Kaggle's format, by the suffix; what was there stays until all is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".json":
+        write_pair_file(path, ((rule_id(rule), rule.pairs) for rule in rules))
+        return
     partial = path.with_name(f".{path.name}.partial")
-    opener = lzma.open if path.suffix == ".xz" else open
-    with opener(partial, "wt", encoding="utf-8") as file:
-        file.writelines(_task_lines(rules) if path.suffix == ".json" else _pair_lines(rules))
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(_task_lines(rules))
     partial.replace(path)
-
-
-def _pair_lines(rules: Iterable[Sample]) -> Iterator[str]:
-    for rule in rules:
-        yield json.dumps({"task": rule_id(rule), "pairs": pair_lists(rule.pairs)}, separators=(",", ":")) + "\n"
 
 
 def _task_lines(rules: Iterable[Sample]) -> Iterator[str]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 
 import numpy as np
 
 from arc_kaggle.synth.rules.sampling import Sample, sample
 from arc_kaggle.synth.verifiers.catalogue import verify
-from arc_kaggle.tasks.grid import grid_lists
+from arc_kaggle.tasks.conversions import pair_lists
 from arc_kaggle.tasks.task import Pair
 
 
@@ -27,11 +26,6 @@ def rule_id(drawn: Sample) -> str:
     """The names of the families and a digest of parameters and pairs."""
     content = json.dumps([describe(drawn), pair_lists(drawn.pairs)])
     return f"synth/{'+'.join(drawn.names)}/{hashlib.sha256(content.encode()).hexdigest()[:8]}"
-
-
-def pair_lists(pairs: Iterable[Pair]) -> list[list[list[list[int]]]]:
-    """[input, output] of every pair as rows of plain integers, as a pair file holds them."""
-    return [[grid_lists(grid) for grid in (pair.input, pair.output) if grid is not None] for pair in pairs]
 
 
 def describe(drawn: Sample) -> str:

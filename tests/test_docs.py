@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shlex
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
+import tyro
 from test_rooms import ROOMS
 
+from arc_kaggle.cli import COMMANDS, known_defaults
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.config.engines import ENGINES, TUNERS, Feature
 from arc_kaggle.text.encoders import ENCODERS
@@ -58,6 +62,23 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
 def test_every_name_stands_in_the_file_that_it_is_said_to_be_in(page: Path) -> None:
     said = re.findall(r"`@?(\w+)` in\s+`([\w/]+\.\w+)`", text_of(page))
     assert [(name, path) for name, path in said if not re.search(rf"\b{name}\b", text_of(ROOT / path))] == []
+
+
+def command_lines(text: str) -> list[str]:
+    """Calls of `arc-kaggle` with options, in blocks of code and in running text."""
+    joined = text.replace("\\\n", " ")
+    found = re.findall(r"^(arc-kaggle [^#\n]+)", joined, re.MULTILINE) + re.findall(r"`(arc-kaggle [^`]+)`", joined)
+    return [line for line in found if " --" in line and "--help" not in line]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_line_is_understood(page: Path) -> None:
+    for line in command_lines(text_of(page)):
+        name, *words = shlex.split(line)[1:]
+        assert name in COMMANDS, line
+        run = import_module(f"arc_kaggle.commands.{name.replace('-', '_')}").run
+        kind = get_type_hints(run, include_extras=True)["config"]
+        tyro.cli(kind, args=words, prog=line, **known_defaults(kind, words))  # ends the test for what it cannot parse
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from arc_kaggle.errors import ConfigError
+from arc_kaggle.config.options import Count, check_ranges
 from arc_kaggle.system.integers import ceil_div
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.conversions import leave_one_out
@@ -42,19 +42,22 @@ class FitConfig:
     """Which tasks of each, as for `solve`."""
     skip_bad: bool = False
     """Leave out tasks and files that cannot be read, with a line each."""
-    max_tokens: int = 4096
+    max_tokens: Count = 4096
     """Most tokens of a prompt, of a prompt with its answer, and of a training example."""
     prompt: str = "arc24"
     """Prompt preset: plain, arc24, arc24-no-system, architects, nvarc, or chat for the model's own chat template."""
     encoder: str = ""
     """Encoder spec; the preset's own where empty."""
-    answer_tokens: int | Literal["auto"] = "auto"
+    answer_tokens: Count | Literal["auto"] = "auto"
     """Tokens of an answer and its end; `auto` for the known answer's, else those of the task's longest grid."""
     drop: Literal["last", "largest", "least_similar"] = "last"
     """Which train pair is left out first: the last, the one with most tokens, or the one whose input is least like the
     input that is asked for."""
     table: bool = False
     """Print what every encoder costs under this prompt format instead, as a Markdown table."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run(config: FitConfig) -> int:
@@ -65,9 +68,6 @@ def run(config: FitConfig) -> int:
 
 def fit(config: FitConfig) -> FitReport:
     """Count tokens, and leave out pairs as inference and training would. Raises ConfigError, TaskError, PromptError."""
-    n_answer = 1 if config.answer_tokens == "auto" else config.answer_tokens
-    if config.max_tokens < 1 or n_answer < 1:
-        raise ConfigError(f"found max_tokens {config.max_tokens}, answer_tokens {n_answer}, expected 1 or more of each")
     tokenizer = _open(config)
     preset = find_preset(config.prompt, tokenizer)
     notation = replace(preset, encoder=config.encoder or preset.encoder).notation(tokenizer)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.config.options import Seed, Views, check_ranges
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, print_text, task_to_terminal, view_title
-from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.errors import ModelError
 from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
 from arc_kaggle.tasks.dataset import load_tasks
@@ -39,9 +40,9 @@ class ShowConfig:
     """Leave out tasks and files that cannot be read, with a line each."""
     what: Literal["task", "view", "training_prompt", "query_prompt"] = "task"
     """A task; a task seen through an augmentation; what TTFT trains on; what inference asks."""
-    view: int = 0
+    view: Views = 0
     """Position of the view among those that `solve` would take; 0 is the task as it is."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the views."""
     model: Path = BOX_FOLDER
     """Model folder whose tokenizer makes the prompt."""
@@ -53,6 +54,9 @@ class ShowConfig:
     """What a training prompt trains, as for `solve --tune.loss`."""
     out: Path | None = None
     """File to draw into, .svg or .png; of several tasks each adds its id to the name. The terminal where not given."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run(config: ShowConfig) -> int:
@@ -122,7 +126,5 @@ def _prompt(view: Task, what: str, notation: Notation) -> Prompt:
 
 
 def _augmentation(task: Task, config: ShowConfig) -> Augmentation:
-    if config.view < 0:
-        raise ConfigError(f"option view: found {config.view}, expected 0 or more")
     spread = spread_augmentations(config.view + 1, task_rng(task, config.seed, "views"), len(task.train))
     return next(islice(spread, config.view, None))

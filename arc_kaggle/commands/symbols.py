@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tyro
 
+from arc_kaggle.config.options import Natural, Seed, check_ranges
 from arc_kaggle.text.encoders import ARC24_SYMBOLS
 from arc_kaggle.text.token_symbols import (
     N_SHOWN,
@@ -36,10 +37,13 @@ class SymbolsConfig:
     """Model folders or tokenizer.json files."""
     check: str = " ".join(ARC24_SYMBOLS)
     """Ten characters to check, with spaces between them."""
-    limit: int = 20
+    limit: Natural = 20
     """Most candidates to list; isolated ones come first."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the random texts that are encoded."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
 
+from arc_kaggle.config.options import Count, Range, Seed, Share, check_ranges
 from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.synth.rules.catalogue import FAMILIES
@@ -34,13 +36,13 @@ class SynthConfig:
 
     out: Path
     """A pair file (.jsonl, .jsonl.xz), or Kaggle's format (.json; the last pair of a rule is its test)."""
-    n_rules: int = 1000
+    n_rules: Count = 1000
     """Rules to write."""
-    n_pairs: int = 5
+    n_pairs: Annotated[int, Range(2, 1000)] = 5
     """Pairs a rule."""
-    seed: int = 0
+    seed: Seed = 0
     """Equal seeds write equal files; rule by rule, however many are asked for."""
-    difficulty: float = 1.0
+    difficulty: Share = 1.0
     """The upper end, 0..1: 0 gives grids of 3 to 6 cells a side, 1 of up to 24 and chains of up to three rules."""
     families: tuple[str, ...] = ()
     """Families (`gravity`) or chains of them (`crop_largest+tile`) to take in turn; any where not given."""
@@ -48,15 +50,11 @@ class SynthConfig:
     """Evaluation sets that no pair may come from, up to symmetry and colours."""
     sheet: Path | None = None
     """Picture to draw the first rules into, .png or .svg."""
-    sheet_rules: int = 64
+    sheet_rules: Annotated[int, Range(1, 1000)] = 64
     """Rules on the picture."""
 
     def __post_init__(self) -> None:
-        for name, value, least in (("n_rules", self.n_rules, 1), ("n_pairs", self.n_pairs, 2), ("seed", self.seed, 0)):
-            if value < least:
-                raise ConfigError(f"option {name}: found {value}, expected {least} or more")
-        if not 0 <= self.difficulty <= 1:
-            raise ConfigError(f"option difficulty: found {self.difficulty}, expected 0..1")
+        check_ranges(self)
         if not self.out.name.endswith(SUFFIXES):
             raise ConfigError(
                 f"option out: found {self.out.name!r}, expected a name that ends in {', '.join(SUFFIXES)}"

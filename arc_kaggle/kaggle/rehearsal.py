@@ -49,8 +49,9 @@ def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> 
     until = deadline.earlier(60 * REHEARSAL_MINUTES)
     if settings.get("engine") != "fake":
         whole = {"time_limit_minutes": round(deadline.seconds_left / 60, 2), "n_run_tasks": len(tasks)}
+        bound = {"time_bound_minutes": round(until.seconds_left / 60, 2)}
         with suppress(WorkerError):  # its lines say what fails; the tasks show what becomes of it
-            run("preflight", options={**of_preflight(settings), **whole}, deadline=until)
+            run("preflight", options={**of_preflight(settings), **whole, **bound}, deadline=until)
     file = out / "tasks.json"
     out.mkdir(parents=True, exist_ok=True)
     chosen = [*usual_tasks(tasks), *largest_tasks()]

@@ -90,7 +90,7 @@ def test_the_sheet_shows_the_first_rules(tmp_path: Path, suffix: str) -> None:
         ({"n_rules": 0}, "option n_rules: found 0, expected 1 or more"),
         ({"n_pairs": 1}, "option n_pairs: found 1, expected 2 or more"),
         ({"seed": -1}, "option seed: found -1, expected 0 or more"),
-        ({"difficulty": 1.5}, r"option difficulty: found 1\.5, expected 0\.\.1"),
+        ({"difficulty": 1.5}, r"option difficulty: found 1\.5, expected a share, 0\.\.1"),
         ({"families": ("gravty",)}, r"no family 'gravty' \(did you mean 'gravity'\?\); expected one of flip, turn"),
         ({"families": ("flip+zzz",)}, "no family 'zzz'; expected one of"),
         (

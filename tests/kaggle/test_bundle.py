@@ -23,6 +23,7 @@ from arc_kaggle.kaggle.bundle.manifest import kaggle_name, licence_of
 from arc_kaggle.kaggle.bundle.profile import CHECKOUT, PROFILES, Profile, find_profile
 from arc_kaggle.kaggle.bundle.verify import verify
 from arc_kaggle.kaggle.bundle.weights import WeightsConfig, describe_weights
+from arc_kaggle.models.loading import load_model
 
 WHEELS = CHECKOUT / "wheels"
 
@@ -363,6 +364,26 @@ def test_a_model_folder_is_described_with_sizes_and_digests(tmp_path: Path, caps
     digests = {each["file"]: each["sha256"] for each in value["files"]}
     assert digests["model.safetensors"] == sha256(BOX_FOLDER / "model.safetensors")
     assert f"model, {len(sizes)} files" in capsys.readouterr().out
+
+
+def test_what_a_run_needs_is_taken_and_the_checkpoints_stay_behind(tmp_path: Path) -> None:
+    folder = shutil.copytree(BOX_FOLDER, tmp_path / "trained")
+    (folder / "checkpoints" / "step-1").mkdir(parents=True)
+    for name in ("checkpoints/step-1/model.safetensors", "checkpoints/step-1/state.pt", "log.jsonl", ".lock"):
+        (folder / name).write_bytes(b"x" * 1000)
+    with pytest.raises(ModelError, match=r"found 4 files \(0.0 MB\) that no run needs, such as .lock; name a folder"):
+        describe_weights(WeightsConfig(folder))
+    assert not (folder / "weights.json").exists()
+    out = tmp_path / "upload"
+    assert f"upload: model, {len(list(BOX_FOLDER.iterdir()))} files" in describe_weights(WeightsConfig(folder, out))
+    assert {path.name for path in out.iterdir()} == {
+        *(path.name for path in BOX_FOLDER.iterdir()),
+        *("weights.json", "dataset-metadata.json"),
+    }
+    assert all((out / path.name).read_bytes() == path.read_bytes() for path in BOX_FOLDER.iterdir())
+    assert load_model(out).preset == load_model(BOX_FOLDER).preset
+    with pytest.raises(ConfigError, match=r"upload: cannot be made \(File exists\); take another --out"):
+        describe_weights(WeightsConfig(folder, out))
 
 
 def test_an_adapter_names_its_base(tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ class Snapshot:
         there = [name for name, version in self.versions.items() if version]
         for path in (Path(str(each.locate())) for name in there for each in metadata.files(name) or ()):
             if path.is_file():
-                self.files[path] = _same(path, folder / str(len(self.files)))
+                self.files[path] = second_name(path, folder / str(len(self.files)))
 
     def restore(self) -> None:
         """Put things back. Raises InstallError where that does not come out right."""
@@ -383,7 +383,7 @@ class Snapshot:
         for path, copy in self.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             _delete(path)
-            _same(copy, path)
+            second_name(copy, path)
         if wrong := [name for name, version in self.versions.items() if installed(name) != version]:
             raise InstallError(f"packages {_some(wrong)} could not be put back: restart the session before going on")
 
@@ -413,7 +413,7 @@ def _delete(path: Path) -> None:
         path.unlink()
 
 
-def _same(path: Path, into: Path) -> Path:
+def second_name(path: Path, into: Path) -> Path:
     """A second name for a file; a copy where the file system has none."""
     try:
         os.link(path, into)

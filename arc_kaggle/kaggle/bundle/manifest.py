@@ -75,9 +75,14 @@ def open_bundle(folder: Path) -> tuple[Manifest, Profile]:
     return manifest, Profile(manifest["profile"], **options)
 
 
-def write_dataset_metadata(folder: Path, title: str, dataset: str, licence: str) -> None:
-    """What `kaggle datasets create -p FOLDER` asks for. Raises ConfigError for what Kaggle would refuse."""
+def checked_title(title: str) -> str:
+    """A title that Kaggle takes. Raises ConfigError for others."""
     if len(title) not in TITLE_LENGTH:
         raise ConfigError(f"title {title!r}: found {len(title)} characters, expected 6 to 50; give a --title")
-    value = {"title": title, "id": dataset, "licenses": [{"name": licence}]}
+    return title
+
+
+def write_dataset_metadata(folder: Path, title: str, dataset: str, licence: str) -> None:
+    """What `kaggle datasets create -p FOLDER` asks for. Raises ConfigError for what Kaggle would refuse."""
+    value = {"title": checked_title(title), "id": dataset, "licenses": [{"name": licence}]}
     write_atomically(folder / DATASET_FILE, json.dumps(value, indent=1) + "\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arc_kaggle.evaluation.columns import Column, Evaluation, Way
 from arc_kaggle.evaluation.comparison import Comparison, best_of, by_training, compare, comparisons
 from arc_kaggle.evaluation.curves import curve_points
-from arc_kaggle.evaluation.statistics import Paired, wilson
+from arc_kaggle.evaluation.statistics import LEAST_TESTED, Paired, wilson
 
 WAYS: tuple[tuple[Way, str], ...] = (
     ("submitted", "as submitted"),
@@ -22,6 +22,13 @@ LEGEND = (
     "simple rules included; all else is the model's alone. One view: view 0. Any view: pass_n. Whole tasks: all\n"
     "outputs, two attempts. Seconds a task: TTFT + inference."
 )
+MEASURES = ("accuracy", "correct_pixels", "correct_size", "unanswered")
+"""Scores of single answers, as `solve` reports them."""
+MEASURES_LEGEND = (
+    "Single answers, per cent of all views, 95% bootstrap interval. accuracy: equal to the answer. correct_pixels: right\n"
+    "cells, none where the size is wrong. correct_size: right size. unanswered: views without a grid."
+)
+TOO_FEW = f"- stands where fewer than {LEAST_TESTED} were compared, which are too few for a test."
 PAIRED_LEGEND = (
     "Paired comparisons: points of the first over the second, what each alone solved, exact two-sided McNemar p, 95%\n"
     "interval of the odds of the first to the second. Tasks are independent of each other, outputs of one task are not."
@@ -51,7 +58,9 @@ def scores_text(evaluation: Evaluation) -> str:
     columns = evaluation.columns
     if not columns:
         return f"{scope(evaluation)}\nnothing is through yet"
-    parts = [scope(evaluation), LEGEND, _table(evaluation), "\n".join(map(_reasons, columns)), last_and_best(columns)]
+    answers = f"{MEASURES_LEGEND}\n\n{measures_table(columns)}"
+    reasons = "\n".join(map(_reasons, columns))
+    parts = [scope(evaluation), LEGEND, _table(evaluation), answers, reasons, last_and_best(columns)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -79,6 +88,16 @@ def _row(column: Column, n_whole: int) -> list[str]:
     return [column.name, f"{column.n_tasks} of {n_whole}", *shares, seconds]
 
 
+def measures_table(columns: Sequence[Column]) -> str:
+    """How good the answers of all views are; `-` where an evaluation of old did not measure it."""
+    rows = [[column.name, *(_measure(column.scores.get(name)) for name in MEASURES)] for column in columns]
+    return aligned([["checkpoint/recipe", *MEASURES], *rows])
+
+
+def _measure(score: Mapping[str, float] | None) -> str:
+    return f"{100 * score['mean']:.1f}% ({100 * score['low']:.1f}..{100 * score['high']:.1f})" if score else "-"
+
+
 def _reasons(column: Column) -> str:
     n_views = len(column.outputs) * column.views[-1]
     reasons = ", ".join(f"{reason} {n}" for reason, n in column.unanswered.items()) or "none"
@@ -100,6 +119,8 @@ def _last_and_best(columns: Sequence[Column]) -> str:
     if best is last:
         return f"{line} the best"
     lead = 100 * compare("", best, last).outputs.uplift
+    if round(lead, 1) == 0:
+        return f"{line} as good as the best, {_scored(best)}"
     return (
         f"{line} behind the best, {_scored(best)}, by {lead:.1f} points; these very outputs picked the best, which "
         "flatters its lead and the p value of it"
@@ -114,14 +135,17 @@ def comparisons_text(found: Sequence[Comparison]) -> str:
     """Two lines each: by test outputs and by whole tasks."""
     head = ["what", "first", "second", "of", "points", "only first", "only second", "p", "odds"]
     by_unit = [((c, c.outputs, "outputs"), (c, c.tasks, "tasks")) for c in found]
-    return f"{PAIRED_LEGEND}\n\n{aligned([head, *(_paired_row(*row) for rows in by_unit for row in rows)])}"
+    table = aligned([head, *(_paired_row(*row) for rows in by_unit for row in rows)])
+    are_few = any(not paired.is_tested for rows in by_unit for _, paired, _ in rows)
+    return f"{PAIRED_LEGEND}\n\n{table}" + (f"\n{TOO_FEW}" if are_few else "")
 
 
 def _paired_row(comparison: Comparison, paired: Paired, unit: str) -> list[str]:
     low, high = paired.odds
     names = [comparison.subject, comparison.first, comparison.second, f"{paired.n} {unit}"]
     counts = [f"{100 * paired.uplift:+.1f}", str(paired.only_first), str(paired.only_second)]
-    return [*names, *counts, f"{paired.p_value:.2g}", f"{low:.2f}..{high:.2f}"]
+    tests = [f"{paired.p_value:.2g}", f"{low:.2f}..{high:.2f}"] if paired.is_tested else ["-", "-"]
+    return [*names, *counts, *tests]
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from statistics import NormalDist
 from typing import Any
 
 CONFIDENCE = 0.95
+LEAST_TESTED = 10
+"""Fewer things than this are too few for a test: neither a p value nor odds are told for them."""
 Solved = Mapping[Hashable, bool]
 """What was asked, by any key, and whether it was solved."""
 
@@ -39,6 +41,11 @@ class Paired:
         return (self.only_first - self.only_second) / self.n if self.n else 0.0
 
     @property
+    def is_tested(self) -> bool:
+        """Whether there are enough things for a p value and odds to be told."""
+        return self.n >= LEAST_TESTED
+
+    @property
     def p_value(self) -> float:
         """Two-sided exact McNemar test: the chance of a split of the differing things at least as uneven as this one
         where each falls to either way like a fair coin; 1 where there are none.
@@ -59,11 +66,12 @@ class Paired:
         return low / (1 - low), (1 - other) / other if other else inf
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and what follows from them; an odds bound that is infinite is null."""
+        """Counts and what follows from them. An odds bound that is infinite is null, and so is a test of too few."""
         low, high = self.odds
         counts = {name: getattr(self, name) for name in ("n", "both", "only_first", "only_second")}
         odds = [low, None if high == inf else high]
-        return {**counts, "uplift": self.uplift, "p_value": self.p_value, "odds_95": odds}
+        tests = {"p_value": self.p_value, "odds_95": odds} if self.is_tested else {"p_value": None, "odds_95": None}
+        return {**counts, "uplift": self.uplift, **tests}
 
 
 def paired(first: Solved, second: Solved) -> Paired:

@@ -548,9 +548,10 @@ def test_no_figure_without_its_n_and_no_slice_without_its_whole() -> None:
     assert "m/box: of 12 views unanswered by reason: no_end 3; of 5 tasks by fine-tuning: tuned 5" in text
     ttft = [re.split(" {2,}", line)[3:] for line in text.splitlines() if line.startswith("TTFT")]
     assert ttft == [
-        ["6 outputs", "+50.0", "4", "1", "0.38", "0.40..196.99"],
-        ["5 tasks", "+60.0", "4", "1", "0.38", "0.40..196.99"],
+        ["6 outputs", "+50.0", "4", "1", "-", "-"],
+        ["5 tasks", "+60.0", "4", "1", "-", "-"],
     ]
+    assert text.endswith("- stands where fewer than 10 were compared, which are too few for a test.")
     whole = evaluation_text(evaluation(column("100010"), n_whole=5, select=""))
     assert whole.startswith("all 5 tasks of arc1:evaluation\n")
     assert (
@@ -567,6 +568,27 @@ def test_last_and_best_stand_side_by_side() -> None:
         "83.3% (43.6..97.0), by 50.0 points; these very outputs picked the best" in text
     )
     assert "a.step-1/none 5/6 83.3% (43.6..97.0), is the best" in evaluation_text(evaluation(*reversed(steps)))
+
+
+def test_a_last_checkpoint_that_solves_as_much_as_the_best_is_not_behind_it_by_nothing() -> None:
+    steps = [column("011111", "a.step-1", step=1, series="a"), column("111110", "a.step-2", step=2, series="a")]
+    text = evaluation_text(evaluation(*steps))
+    assert "is as good as the best, a.step-1/none 5/6 83.3% (43.6..97.0)\n" in text and "0.0 points" not in text
+
+
+def test_ten_outputs_are_enough_for_a_test_and_nine_are_not() -> None:
+    for n, n_tests in ((9, 0), (10, 1)):
+        text = evaluation_text(evaluation(column("1" + "0" * (n - 1)), column("1" * n, recipe="box")))
+        rows = [re.split(" {2,}", line) for line in text.splitlines() if line.startswith("TTFT")]
+        assert sum(row[-2] != "-" for row in rows) == n_tests  # a task fewer than outputs
+
+
+def test_single_answers_are_judged_beside_what_was_solved() -> None:
+    scores = {"accuracy": (0.25, 0.1, 0.4), "correct_pixels": (0.5, 0.4, 0.6), "unanswered": (0.0, 0.0, 0.1)}
+    plain = {name: dict(zip(("mean", "low", "high"), values, strict=True)) for name, values in scores.items()}
+    text = evaluation_text(evaluation(replace(column("100010"), scores=plain)))
+    (row,) = [re.split(" {2,}", line) for line in text.splitlines() if line.startswith("m/none  ") and "of" not in line]
+    assert row == ["m/none", "25.0% (10.0..40.0)", "50.0% (40.0..60.0)", "-", "0.0% (0.0..10.0)"]
 
 
 def test_curves_are_points_and_a_picture(tmp_path: Path) -> None:
@@ -615,8 +637,8 @@ def test_runs_of_different_times_are_compared_by_recipe(tmp_path: Path, capsys: 
     rows = [re.split(" {2,}", line) for line in text.splitlines() if line.startswith("evaluation")]
     names = ["evaluation", f"{second.parent}:m/box", f"{first.parent}:m/box"]
     assert rows == [
-        [*names, "6 outputs", "+33.3", "2", "0", "0.5", "0.19..inf"],
-        [*names, "5 tasks", "+40.0", "2", "0", "0.5", "0.19..inf"],
+        [*names, "6 outputs", "+33.3", "2", "0", "-", "-"],
+        [*names, "5 tasks", "+40.0", "2", "0", "-", "-"],
     ]
 
 

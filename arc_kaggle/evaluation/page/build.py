@@ -1,0 +1,43 @@
+"""A report page is one HTML file that needs nothing else: its style, its script and its data stand in it.
+
+A content security policy allows this very style and this very script, by their digests, and nothing from anywhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from collections.abc import Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from arc_kaggle.evaluation.run_view import KINDS
+from arc_kaggle.system.files import strict_json
+
+
+def page(title: str, runs: Sequence[dict[str, Any]]) -> str:
+    """The HTML of a report on runs, each as `run_view` gives it."""
+    style, script, frame = (_asset(name) for name in ("page.css", "page.js", "page.html"))
+    return Template(frame).substitute(
+        title=html.escape(title),
+        policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:",
+        style=style,
+        script=script,
+        data=embedded({"title": title, "kinds": KINDS, "runs": list(runs)}),
+    )
+
+
+def embedded(value: Any) -> str:
+    """JSON that can stand in a script element whatever its texts hold: it has no `<`, so that nothing ends the element."""
+    return strict_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def digest(text: str) -> str:
+    """The source expression of a content security policy for an inline element with this text."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return files("arc_kaggle.evaluation.page").joinpath(name).read_text(encoding="utf-8")

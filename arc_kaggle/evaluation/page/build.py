@@ -30,7 +30,7 @@ def page(title: str, runs: Sequence[dict[str, Any]]) -> str:
 
 
 def embedded(value: Any) -> str:
-    """JSON that can stand in a script element whatever its texts hold: it has no `<`, so that nothing ends the element."""
+    """JSON that can stand in a script element: it has no `<`, so that no text in it ends the element."""
     return strict_json(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -1,0 +1,155 @@
+"""The report page in a real browser: both widths, light and dark, filters, keys, and 400 tasks.
+
+It wants Chromium and its driver, in Debian `apt-get install chromium chromium-driver`; `make test-browser` runs it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process import solve_here
+from processes import fake_config
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from arc_kaggle.commands.report import ReportConfig, report
+from arc_kaggle.evaluation.page.build import page
+from arc_kaggle.evaluation.run_view import run_view
+
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+LOAD_SECONDS = 2.0
+UNNAMED = """
+return [...document.querySelectorAll("button, input, select, canvas, svg")].filter(
+  (each) => !each.textContent && !each.getAttribute("aria-label") && !each.closest("label")).length
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    assert DRIVER, "chromedriver: found none, expected one on the PATH; apt-get install chromium chromium-driver"
+    options = Options()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = fake_config(tmp_path_factory.mktemp("run"), 6)
+    solve_here(config)
+    return config.out
+
+
+def open_page(browser: webdriver.Chrome, path: Path, width: int = 1280, dark: bool = False) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.get(path.as_uri())
+
+
+def shown(browser: webdriver.Chrome) -> list[str]:
+    """Ids of the tasks that are not filtered away, in order."""
+    cards = browser.find_elements(By.CSS_SELECTOR, "article:not([hidden])")
+    return [str(card.get_attribute("data-task")) for card in cards]
+
+
+def complaints(browser: webdriver.Chrome) -> list[Any]:
+    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_and_a_wide_screen(browser: webdriver.Chrome, run: Path, width: int, dark: bool) -> None:
+    open_page(browser, report(ReportConfig((run,))), width, dark)
+    assert len(shown(browser)) == 6 and complaints(browser) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (back == "rgb(13, 17, 23)") == dark
+
+
+def test_filters_search_and_order(browser: webdriver.Chrome, run: Path) -> None:
+    open_page(browser, report(ReportConfig((run,))))
+    buttons = browser.find_elements(By.CSS_SELECTOR, "#kinds button")
+    kinds = {str(each.get_attribute("data-kind")): each for each in buttons}
+    assert kinds["solved"].text == "solved by the model: 3" and not kinds["near_miss"].is_enabled()
+    kinds["solved"].click()
+    assert sorted(shown(browser)) == ["t00", "t02", "t04"] and kinds["solved"].get_attribute("aria-pressed") == "true"
+    assert browser.find_element(By.ID, "count").text == "3 of 6 tasks"
+    kinds["solved"].click()
+    browser.find_element(By.ID, "find").send_keys("T03")
+    assert shown(browser) == ["t03"]
+    browser.find_element(By.ID, "find").clear()
+    browser.find_element(By.ID, "find").send_keys(Keys.BACKSPACE)
+    browser.find_element(By.CSS_SELECTOR, "#sort option[value=order]").click()
+    assert shown(browser) == [f"t{i:02}" for i in range(6)]
+
+
+def test_keys_and_names_for_those_who_do_not_see_or_point(browser: webdriver.Chrome, run: Path) -> None:
+    open_page(browser, report(ReportConfig((run,))))
+    body = browser.find_element(By.TAG_NAME, "body")
+    body.send_keys("j")
+    first = browser.switch_to.active_element
+    assert first.tag_name == "article" and first.get_attribute("aria-label") == f"task {shown(browser)[0]}"
+    canvas = first.find_element(By.TAG_NAME, "canvas")
+    assert "rows and" in str(canvas.get_attribute("aria-label")) and canvas.get_attribute("role") == "img"
+    first.send_keys("j")
+    assert browser.switch_to.active_element.get_attribute("data-task") == shown(browser)[1]
+    browser.switch_to.active_element.send_keys("/")
+    assert browser.switch_to.active_element.get_attribute("id") == "find"
+    assert browser.execute_script(UNNAMED) == 0
+
+
+def test_two_runs_side_by_side(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    open_page(browser, report(ReportConfig((run, run), tmp_path / "page.html")))
+    heads = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#runs table:first-child thead th")]
+    assert heads == ["", "out 1", "out 2"]
+    browser.find_element(By.TAG_NAME, "body").send_keys("j")
+    sides = browser.switch_to.active_element.find_elements(By.CSS_SELECTOR, ".side > div")
+    assert [side.find_element(By.TAG_NAME, "h4").text for side in sides] == ["Run out 1", "Run out 2"]
+
+
+def test_text_of_a_task_stays_text(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "<b>run</b>")
+    view["tasks"] = {"<img src=x onerror=alert(1)></script>": view["tasks"]["t00"]}
+    path = tmp_path / "page.html"
+    path.write_text(page("<i>title</i>", [view]), encoding="utf-8")
+    open_page(browser, path)
+    assert browser.find_element(By.TAG_NAME, "h1").text == "<i>title</i>" and complaints(browser) == []
+    assert browser.find_elements(By.CSS_SELECTOR, "img, h1 i, td b") == []
+
+
+def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    """Cards are drawn as they come into view: of 400 tasks a few are drawn at first, all others when they are seen."""
+    view = run_view(run, "a run")
+    view["tasks"] = {f"task{i:03}": view["tasks"][f"t{i % 6:02}"] for i in range(400)}
+    path = tmp_path / "page.html"
+    path.write_text(page("many", [view]), encoding="utf-8")
+    open_page(browser, path)
+    timing = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd"
+    seconds = browser.execute_script(timing) / 1000
+    assert len(shown(browser)) == 400
+    drawn = "return document.querySelectorAll('article[data-filled]').length"
+    assert 0 < browser.execute_script(drawn) < 40
+    browser.execute_script("document.querySelector('article:last-of-type').scrollIntoView()")
+    deadline = time.monotonic() + 30
+    last = "return document.querySelector('article:last-of-type').dataset.filled"
+    while browser.execute_script(last) != "yes" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert browser.execute_script(last) == "yes"
+    assert seconds < LOAD_SECONDS

@@ -13,6 +13,7 @@ OUT ?= out/dry-run
 # The 20 evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
 dry-run: .venv/installed
 	$(BIN)/arc-kaggle solve --tasks arc1:evaluation --select shortest:20 --out $(OUT) --overwrite --time-limit-minutes 8
+	$(BIN)/arc-kaggle report $(OUT)
 
 test: lint
 	$(BIN)/pytest -n $(JOBS) --dist loadfile

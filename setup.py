@@ -51,6 +51,7 @@ setup(
             "pytest-xdist",  # keeps every core busy in `make test`
             "ray>=2.40",  # the tests of workers under Ray
             "ruff",  # lint and format
+            "selenium",  # the report page in a real browser
             "types-tqdm",  # the types of tqdm, for mypy
             "uv>=0.9",  # the tests of wheel bundles
         ],

@@ -26,6 +26,7 @@ COMMANDS = {
     "score": "Judge a submission or predictions against solutions, or compare two.",
     "combine": "Merge runs into one: pooled votes, one attempt of each submission, or one after the other.",
     "evaluate": "Judge checkpoints and adapters, in parts that can be resumed.",
+    "report": "Write one HTML page that shows runs, task by task.",
     "show": "Draw a task, a view, or a prompt with its trained tokens.",
     "fit": "Say which tasks fit a number of tokens, before any training.",
     "symbols": "Find characters that are one token each, and check a set of ten.",

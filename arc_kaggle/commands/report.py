@@ -1,4 +1,4 @@
-"""`arc-kaggle report`: one HTML page of a run, or of several side by side."""
+"""command `report`: one HTML page of a run, or of several side by side."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ class ReportConfig:
     """Which of them, as for `solve`."""
     title: str = ""
     """Title of the page; the names of the runs where empty."""
+
+
+def run(config: ReportConfig) -> int:
+    """Write the page, and say where it is."""
+    print(f"{report(config)} shows the run; open it in a browser")
+    return 0
 
 
 def report(config: ReportConfig) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from arc_kaggle.answering.candidates import Candidate, CandidateScore, Prediction, read_prediction_folder
+from arc_kaggle.answering.candidates import Attempts, Candidate, CandidateScore, Prediction, read_prediction_folder
 from arc_kaggle.answering.metrics import predictions_of, unanswered_reasons
 from arc_kaggle.answering.simple_rules import proven_grids
-from arc_kaggle.answering.submission import Attempts, read_submission
+from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import SubmissionError

@@ -213,7 +213,7 @@ function makeFilters() {
     });
     byId("kinds").append(button);
   }
-  for (const id of ["find", "sort", "which"]) byId(id).addEventListener("input", refresh);
+  for (const id of ["find", "sort", "which"]) for (const event of ["input", "change"]) byId(id).addEventListener(event, refresh);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
 }
 

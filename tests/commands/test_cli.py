@@ -92,8 +92,8 @@ BAD_WORDS = [
     (["solve", "--tasks", "arc1:evalution", "--out", OUT], "'arc1:evalution': no such set, expected one of arc1:train"),
     (["solve", "--tasks", "bad.json", "--out", OUT], "bad.json: task a, test pair 0, input, row 0, column 1: found 11"),
     (["solve", "--tasks", TASKS, "--out", "bad.json", "--engine", "fake"], "bad.json: cannot be written to"),
-    (["score", "--submission", "nowhere.json", "--tasks", TASKS], "nowhere.json: cannot be read"),
-    (["score", "--tasks", TASKS], "--submission PATH"),
+    (["score", "nowhere.json", "--tasks", TASKS], "nowhere.json: cannot be read"),
+    (["score", "--tasks", TASKS], "submission"),
     (["show", "--tasks", TASKS, "--what", "tsk"], "'task', 'view', 'training_prompt', 'query_prompt'"),
     (["show", "--tasks", TASKS, "--out", "a.gif"], "found suffix '.gif', expected .svg or .png"),
     (["show", "--tasks", TASKS, "--what", "view", "--view", "-1"], "option view: found -1, expected 0 or more"),
@@ -127,7 +127,7 @@ def test_bad_input_is_one_clear_message(
 
 
 def test_a_program_ends_as_its_command_does(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "arc_kaggle.cli", "score", "--submission", "nowhere.json", "--tasks", "nowhere.json"]
+    words = [sys.executable, "-m", "arc_kaggle.cli", "score", "nowhere.json", "--tasks", "nowhere.json"]
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
@@ -176,7 +176,7 @@ assert set(arc_kaggle.__all__) <= set(dir(arc_kaggle))
 from arc_kaggle.cli import main
 words = ["--tasks", {tasks!r}, "--out", {str(tmp_path / "out")!r}, "--engine", "fake"]
 assert main(["solve", *words]) == 0
-assert main(["score", "--tasks", {tasks!r}, "--submission", {str(tmp_path / "out")!r}]) == 0
+assert main(["score", {str(tmp_path / "out")!r}, "--tasks", {tasks!r}]) == 0
 assert main(["show", "--tasks", {tasks!r}]) == 0
 heavy = {{"torch", "transformers", "peft", "safetensors"}} & sys.modules.keys()
 assert not heavy, heavy

@@ -16,14 +16,14 @@ dry-run: .venv/installed
 	$(BIN)/arc-kaggle report $(OUT)
 
 test: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # For people at work: what can be known without torch.
 quick: .venv/installed
 	$(MAKE) --no-print-directory --jobs=2 lint test-without-torch
 
 test-without-torch: .venv/installed
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not torch"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not torch"
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -125,12 +125,12 @@ def count_predictions(out: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in (out / "predictions").glob("*.jsonl"))
 
 
-def wait_until(is_so: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_until(is_so: Callable[[], Any], seconds: float = 120.0) -> Any:
     """What `is_so` gives as soon as that is true; fails when it takes too long."""
     until = time.monotonic() + seconds
     while not (value := is_so()):
         assert time.monotonic() < until, f"nothing after {seconds} s"
-        time.sleep(0.002)
+        time.sleep(0.005)
     return value
 
 

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from models import lively_model, weights_of
+from processes import wait_until
 from train_data import CLEAN, leaks, random_task, rows_of, source_of, tiny_config, with_leak, write_tasks_file
 
 from arc_kaggle.config.train import TrainConfig
@@ -184,9 +184,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> 
     killed = replace(through, out=tmp_path / "killed")
     train(through)
     with start(killed) as process:
-        while len(read_log(killed.out / "log.jsonl")) < 12:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
+        wait_until(lambda: process.poll() is not None or len(read_log(killed.out / "log.jsonl")) >= 12, seconds=120)
+        assert process.poll() is None, process.communicate()
         process.kill()
     assert 11 <= len(read_log(killed.out / "log.jsonl")) < 31
     train(replace(killed, data_workers=1))

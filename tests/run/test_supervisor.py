@@ -463,15 +463,16 @@ def test_a_killed_supervisor_leaves_a_valid_submission_and_no_worker(tmp_path: P
     assert not any((run.out / "report.json").exists() for run in runs)
 
 
-BUSY = "time.sleep(99)"
-LOADING = "import arc_kaggle.engines.fake as fake; fake.SymbolTokenizer.__init__ = lambda self: time.sleep(99)"
+BUSY = "once.touch(); time.sleep(99)"
+HANG = "lambda *_: (once.touch(), time.sleep(99))"
+LOADING = f"import arc_kaggle.engines.fake; arc_kaggle.engines.fake.EchoEngine.__init__ = {HANG}"
 
 
 @pytest.mark.parametrize("fault", [{"spoil": BUSY}, {"start": LOADING}], ids=["busy", "loading"])
 def test_a_worker_does_not_outlive_its_supervisor_whatever_it_is_doing(tmp_path: Path, fault: dict[str, str]) -> None:
     with running(tmp_path, *FAKE, **fault) as run:
         child = run.child()
-        time.sleep(1.0)
+        wait_until((run.site / "once").exists)
         assert run.is_alive(child) and count_predictions(run.out) == 0
         run.process.kill()
         killed = time.monotonic()

@@ -98,14 +98,14 @@ def test_without_a_kernel_or_without_proc_the_clock_begins_now(tmp_path: Path) -
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 def test_a_real_process_under_a_real_kernel_knows_its_age(tmp_path: Path) -> None:
-    """A script by the name of the kernel waits a second, then starts a child, as a notebook's cell does."""
+    """A script by the name of the kernel waits, then starts a child, as a notebook's cell does."""
     kernel = tmp_path / "ipykernel_launcher.py"
     question = "from arc_kaggle.system.deadline import *; print(seconds_since_kernel_start({}))"
     kernel.write_text(
-        f"import subprocess, sys, time\ntime.sleep(1)\nsubprocess.run([sys.executable, '-c', {question!r}])"
+        f"import subprocess, sys, time\ntime.sleep(0.2)\nsubprocess.run([sys.executable, '-c', {question!r}])"
     )
     started = time.monotonic()
     command = [sys.executable, str(kernel)]
     root = str(Path(__file__).parents[2])
     run = subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": root})
-    assert 0.98 <= float(run.stdout) <= time.monotonic() - started + 0.02
+    assert 0.18 <= float(run.stdout) <= time.monotonic() - started + 0.02

@@ -76,11 +76,12 @@ def run_command(name: str, words: Sequence[str]) -> int:
 
 
 def known_defaults(kind: Any, words: Sequence[str]) -> dict[str, Any]:
-    """The defaults of a config of one model: those of the recipe that --recipe, or the card of --model, names."""
+    """The defaults of a config of one model: those of the recipe that is named, or else that of its card."""
     if not (isinstance(kind, type) and issubclass(kind, ModelOptions)):
         return {}
     early = argparse.ArgumentParser(prog="arc-kaggle", add_help=False, allow_abbrev=False)
     early.add_argument("--model", type=Path, default=BOX_FOLDER)
+    early.add_argument("--adapter", type=Path, default=None)
     early.add_argument("--recipe", default="auto")
     chosen = vars(early.parse_known_args(words)[0])
     required = [option.name for option in fields(kind) if option.default is option.default_factory is MISSING]

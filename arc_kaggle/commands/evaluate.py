@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -22,7 +21,6 @@ from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.evaluation.columns import Evaluation
 from arc_kaggle.evaluation.comparison import compare_evaluations
 from arc_kaggle.evaluation.curves import draw_curves
-from arc_kaggle.evaluation.merge import loadable
 from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
 from arc_kaggle.evaluation.parts import Part, column_of, cut, task_digest
 from arc_kaggle.evaluation.report import comparisons_text, evaluation_json, evaluation_text, scope, scores_text, share
@@ -121,19 +119,21 @@ def plan(config: EvaluateConfig, model: ModelFolder, tasks: Sequence[Task]) -> l
     by_recipe = []
     for recipe in dict.fromkeys(named if recipe == "auto" else recipe for recipe in config.recipes):
         engine = choose_engine(config, model, recipe).config.engine
-        template = replace(_template(config, model.folder, recipe), engine=engine, out=config.out / model.name / recipe)
+        template = replace(_template(config, model, recipe), engine=engine, out=config.out / model.name / recipe)
         by_recipe.append(cut(tasks, config.part_size, model, template))
     return [part for turn in zip(*by_recipe, strict=True) for part in turn]
 
 
 def choose_engine(config: EvaluateConfig, model: ModelFolder, recipe: str) -> Choice:
-    """By the sizes of the model; an adapter is merged into its base before it answers."""
-    return settle(_template(config, model.base or model.folder, recipe))
+    """By the sizes of the model."""
+    return settle(_template(config, model, recipe))
 
 
-def _template(config: EvaluateConfig, folder: Path, recipe: str) -> SolveConfig:
+def _template(config: EvaluateConfig, model: ModelFolder, recipe: str) -> SolveConfig:
+    """Fine-tuning goes on from an adapter, as it does in a submission."""
     shared = options_of(config, EngineOptions)
-    return SolveConfig(config.tasks, config.out, model=folder, recipe=recipe, **shared)
+    folder, adapter = (model.base, model.folder) if model.base else (model.folder, None)
+    return SolveConfig(config.tasks, config.out, model=folder, adapter=adapter, recipe=recipe, **shared)
 
 
 def run_parts(
@@ -143,16 +143,12 @@ def run_parts(
     done: dict[Part, float],
     start: Start | None = None,
 ) -> Iterator[Part]:
-    """Do parts, model by model, and yield each when it is through and among those done; none begins after `until`."""
-    for model, group in groupby(parts, key=lambda part: part.model):
+    """Do parts and yield each when it is through and among those done; none begins after `until`."""
+    for part in parts:
         if until.passed:
             return
-        with loadable(model, config.out / model.name / ".merged") as folder:
-            for part in group:
-                if until.passed:
-                    return
-                done[part] = part.run(folder, start)
-                yield part
+        done[part] = part.run(start)
+        yield part
 
 
 def status(part: Part, parts: Sequence[Part], done: dict[Part, float]) -> str:

@@ -11,6 +11,8 @@ from arc_kaggle.system.inputs import read_json_file
 
 ADAPTER_FILE = "adapter_config.json"
 FACTORS_FILE = "adapter_model.safetensors"
+TASK_FILE = "task.json"
+"""Beside the tuned weights of a task that were kept: the task's id."""
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.engines import EngineChoice, TunerName, VLLMConfig
 from arc_kaggle.config.json import nearest
@@ -63,6 +64,9 @@ class ModelOptions(EngineOptions):
 
     model: Path = BOX_FOLDER
     """Folder of a Hugging Face causal language model; where it is not given, the model that ships with the package."""
+    adapter: Path | None = None
+    """LoRA adapter on that model, in peft's format. Every task's fine-tuning goes on from it, with its rank, scale and
+    modules, and without fine-tuning it answers as it is. Its card comes before the model's."""
     recipe: str = "auto"
     """Test-time fine-tuning by name: none, lora, box, arc24, poe, nvarc, or auto for what the model's card names (lora
     without a card). It sets all of --tune that is not given."""
@@ -72,7 +76,19 @@ class ModelOptions(EngineOptions):
 
     def __post_init__(self) -> None:
         if self.tune is BY_RECIPE:
-            object.__setattr__(self, "tune", recipe_of(self.model, self.recipe))
+            object.__setattr__(self, "tune", recipe_of(self.card_folder, self.recipe))
+        if self.adapter:
+            object.__setattr__(self, "tune", replace(self.tune, lora=lora_of(self.adapter)))
+
+    @property
+    def card_folder(self) -> Path:
+        """The folder whose card says how the model is asked and tuned."""
+        return card_folder(self.model, self.adapter)
+
+
+def card_folder(model: Path, adapter: Path | None) -> Path:
+    """The adapter's folder where it has a card, else the model's."""
+    return adapter if adapter and (adapter / CARD_FILE).is_file() else model
 
 
 def options_of(config: EngineOptions, kind: type[EngineOptions]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+from arc_kaggle.config.adapter import ADAPTER_FILE, TASK_FILE, lora_of
 from arc_kaggle.config.answer import NEED_SCORES, RescoreConfig, Selection
 from arc_kaggle.config.engines import DECODING, Feature, HFConfig, check_engine, check_tuner
 from arc_kaggle.config.model import ModelOptions
@@ -21,6 +22,7 @@ from arc_kaggle.config.options import (
     Views,
     check_ranges,
 )
+from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.errors import ConfigError
 
 
@@ -64,6 +66,11 @@ class SolveConfig(ModelOptions):
     scratch_gb: Annotated[Positive, ASIDE] = 20.0
     """Most GB of adapters in that folder; the least recently used is evicted first, and made again when it is
     needed."""
+    keep_adapters: Annotated[Path | None, ASIDE] = None
+    """Folder in which the tuned weights of every task stay, in a folder of its own: a LoRA adapter in peft's format,
+    with the task's id in task.json."""
+    adapters: Path | None = None
+    """Folder that --keep-adapters has filled: its tasks are answered with those weights again, and none is tuned."""
     plan: Path | None = None
     """The plan.json of an earlier run, whose stages are then done again in the same order, whatever the clock says."""
     quick_views: Annotated[Views, Range(1, MOST_VIEWS)] = 2
@@ -79,6 +86,8 @@ class SolveConfig(ModelOptions):
     def __post_init__(self) -> None:
         ModelOptions.__post_init__(self)
         check_ranges(self)
+        if self.adapters:
+            object.__setattr__(self, "tune", replace(self.tune, lora=kept_lora(self.adapters, self.tune.lora)))
         if self.four_bit and self.tune.weights == "all":
             raise ConfigError(
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
@@ -97,6 +106,17 @@ class SolveConfig(ModelOptions):
                 "option select_by: found verify without rescore.verify, expected verdicts to select by; add "
                 "--rescore.verify"
             )
+
+
+def kept_lora(folder: Path, otherwise: LoraConfig) -> LoraConfig:
+    """Rank, scale and modules of the adapters that a run has kept; `otherwise` where it tuned all weights.
+
+    Raises ConfigError for a folder that holds nothing of that kind.
+    """
+    if not any(folder.glob(f"*/{TASK_FILE}")):
+        raise ConfigError(f"option adapters: found no tuned weights in {folder}, expected what --keep-adapters left")
+    found = next(folder.glob(f"*/{ADAPTER_FILE}"), None)
+    return lora_of(found.parent) if found else otherwise
 
 
 def wanted_features(config: SolveConfig) -> Iterator[Feature]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.options import (
     ASIDE,
     MANY,
@@ -42,6 +43,9 @@ class TrainConfig:
     """Leave out tasks and files that cannot be read, with a line for each, and go on with the others."""
     start: Path | None = None
     """Model folder to go on from; a new model is made where it is not given."""
+    adapter: Path | None = None
+    """LoRA adapter on `start`, in peft's format: --weights lora goes on from it, with its rank, scale and modules;
+    --weights all begins with it merged."""
     hidden_size: Annotated[int, Range(32, 65536)] = 192
     """Hidden size of a new model, a multiple of 32."""
     n_layers: Annotated[int, Range(1, 1000)] = 6
@@ -135,6 +139,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.adapter:
+            object.__setattr__(self, "lora", lora_of(self.adapter))
         if problem := next(self._problems(), None):
             raise ConfigError(f"option {problem}")
 
@@ -142,7 +148,7 @@ class TrainConfig:
         """Options that do not go together."""
         if self.tokens_per_batch % (self.tokens_per_pass or self.tokens_per_batch):
             yield f"tokens_per_pass: found {self.tokens_per_pass}, expected a divisor of {self.tokens_per_batch}"
-        if self.start is None and (self.weights == "lora" or self.cut_vocabulary):
+        if self.start is None and (self.weights == "lora" or self.adapter or self.cut_vocabulary):
             yield "start: found none, expected a model folder for an adapter, or for a vocabulary to be cut"
         if self.four_bit and self.weights != "lora":
             yield "four_bit: found weights 'all', expected lora: weights in 4 bits cannot be trained themselves"

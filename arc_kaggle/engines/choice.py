@@ -98,7 +98,7 @@ def _against_vllm(config: SolveConfig) -> Iterator[str]:
 
 def max_rank(config: SolveConfig) -> int:
     """vLLM's name for the rank of a run's adapters; 0 for a run without. Raises ConfigError for too high a rank."""
-    if config.tune.weights == "none":
+    if config.tune.weights == "none" and config.adapter is None:
         return 0
     for rank in VLLM_RANKS:
         if rank >= config.tune.lora.rank:

@@ -30,7 +30,7 @@ from arc_kaggle.tasks.task import Task, task_to_json
 
 PART_FILE = "part.json"
 """Written into the folder of a part that is through."""
-NOT_SETTINGS = ("tasks", "select", "model", *names_aside(SolveConfig))
+NOT_SETTINGS = ("tasks", "select", "model", "adapter", *names_aside(SolveConfig))
 """Options of `solve` that say where or how long; tasks and model count by their digests instead."""
 NO_LIMIT_MINUTES = 60.0 * 24 * 365
 """The time limit of a part. Its end is set by the caps of its tasks alone, so that no clock decides on a score."""
@@ -59,13 +59,13 @@ class Part:
         _check_same(kept["settings"], self.settings, path.parent)
         return float(kept["seconds"])
 
-    def run(self, model: Path, start: Start | None = None) -> float:
-        """Solve the tasks with a model folder, from the beginning; gives the seconds it took.
+    def run(self, start: Start | None = None) -> float:
+        """Solve the tasks from the beginning; gives the seconds it took.
 
         Raises WorkerError where its workers answered no task at all: that says nothing of the model.
         """
         started = time.monotonic()
-        reports = solve(replace(self.config, model=model), start=start).reports
+        reports = solve(self.config, start=start).reports
         if not any(report.run for report in reports):
             verdicts = " | ".join(sorted({report.verdict for report in reports}))
             raise WorkerError(

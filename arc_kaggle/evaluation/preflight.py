@@ -21,12 +21,13 @@ from arc_kaggle.evaluation.model_checks import (
     check_weights,
     left_out,
 )
-from arc_kaggle.models.loading import LoadedModel, load_model, pick_device
+from arc_kaggle.models.loading import LoadedModel, load_asked, pick_device
 from arc_kaggle.models.measured import available_bytes, project_memory
 from arc_kaggle.models.prompt_comparison import other_ways
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 REFUSED = "the tokenizer does not take the prompt"
 
@@ -54,19 +55,26 @@ class Preflight:
             return
         self.step("loading the model")
         try:
-            model = load_model(
-                config.model, config.precision, config.device, config.prompt, config.encoder, four_bit=config.four_bit
-            )
+            model = load_asked(config)
         except PromptError as error:
             advice = "give another --prompt or --encoder"
             yield Finding.of("cells", False, str(error), "a tokenizer that takes the prompt", advice)
             yield from not_run(("stop", "nll", "fp16", "memory", "time"), REFUSED)
             return
         yield check_cells_of(model)
+        adapter = self._attach(model)
         yield from self._prompts(model, tasks)
         if config.cut_vocabulary:  # other prompts are made of other tokens, and were asked before
+            if adapter:
+                adapter.detach()
             model = cut_vocabulary(model, config.generate.fallback_encoder)
+            self._attach(model)
         yield from self._run(model, tasks, available)
+
+    def _attach(self, model: LoadedModel) -> LoraAdapter | None:
+        """The pretrained adapter of the run, on the model from now on; None where there is none. Raises ModelError."""
+        config = self.config
+        return LoraAdapter(model, config.tune.lora, config.adapter) if config.adapter else None
 
     def _prompts(self, model: LoadedModel, tasks: Tasks) -> Iterator[Finding]:
         """The model's own prompt against others."""

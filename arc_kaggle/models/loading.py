@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from arc_kaggle.config.model import CARD_FILE
+from arc_kaggle.config.model import CARD_FILE, ModelOptions
 from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
@@ -61,10 +61,12 @@ def load_model(
     prompt: str = "auto",
     encoder: str = "",
     four_bit: bool = False,
+    card: Path | None = None,
 ) -> LoadedModel:
     """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
 
-    `prompt` and `encoder` are explained at `pick_preset`, `four_bit` in `arc_kaggle.models.four_bit`.
+    `prompt` and `encoder` are explained at `pick_preset`, `four_bit` in `arc_kaggle.models.four_bit`. `card` is the
+    folder of another card in place of the model's own, such as an adapter's.
 
     `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
     capability 8.0 on, else fp16 (a T4 has no bf16).
@@ -88,7 +90,13 @@ def load_model(
         raise ModelError(f"model folder {folder}: {_one_line(error)}") from error
     autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
     network = keep_one_layout(network) if four_bit else network.to(target)
-    return in_notation(network, pick_preset(folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
+    return in_notation(network, pick_preset(card or folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
+
+
+def load_asked(options: ModelOptions) -> LoadedModel:
+    """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`."""
+    where = options.model, options.precision, options.device
+    return load_model(*where, options.prompt, options.encoder, options.four_bit, options.card_folder)
 
 
 def in_notation(network: Any, notation: Notation, autocast: torch.dtype | None) -> LoadedModel:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.model import card_folder
 from arc_kaggle.config.options import names_aside
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
@@ -83,7 +84,7 @@ def card_facts(config: TrainConfig, mixture: Mixture, validation: Validation, pr
     """What a reader must know of a model: data, leaks, tokens, time, losses, settings."""
     return {
         "data": [Path(entry).name for entry in config.data],
-        "started_from": _facts_of(config.start),
+        "started_from": _facts_of(config.start and card_folder(config.start, config.adapter)),
         "leaks_trained_on": list(mixture.leaks) if config.allow_leak else [],
         "leaks_left_out": [] if config.allow_leak else list(mixture.leaks),
         "held_out_rules": mixture.held_out_ids,

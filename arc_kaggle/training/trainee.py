@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from arc_kaggle.config.model import card_folder
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.card import ModelCard, write_card
@@ -22,6 +23,7 @@ from arc_kaggle.models.new_model import new_model
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.packing import pack
+from arc_kaggle.tuning.pretrained import merge_in
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 Facts = dict[str, Any]
@@ -57,7 +59,11 @@ def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
         model.network.to(device)
         return model
     precision = config.precision if config.weights == "lora" else "fp32"
-    return load_model(config.start, precision, str(device), config.prompt, config.encoder, config.four_bit)
+    asked = config.prompt, config.encoder, config.four_bit, card_folder(config.start, config.adapter)
+    model = load_model(config.start, precision, str(device), *asked)
+    if config.adapter and config.weights == "all":
+        merge_in(model.network, config.adapter)
+    return model
 
 
 def _autocast(config: TrainConfig, device: torch.device) -> torch.dtype | None:
@@ -72,11 +78,10 @@ def _all_weights(model: LoadedModel, config: TrainConfig) -> Trainee:
         return Trainee(
             model, _trained_weights(model), lambda folder, facts: save_model(model, folder, config.recipe, facts)
         )
-    start, cut = config.start, cut_vocabulary(model)
-    assert start is not None, "the config refuses to cut a new model"
+    cut = cut_vocabulary(model)
 
     def save(folder: Path, facts: Facts) -> None:
-        whole = load_model(start, "fp32", "cpu", config.prompt, config.encoder)
+        whole = _load(config, torch.device("cpu"))
         put_back(cut.network.state_dict(), whole.network.state_dict(), cut.tokenizer.kept)
         save_model(whole, folder, config.recipe, facts)
 
@@ -85,7 +90,7 @@ def _all_weights(model: LoadedModel, config: TrainConfig) -> Trainee:
 
 def _lora(model: LoadedModel, config: TrainConfig) -> Trainee:
     model = cut_vocabulary(model) if config.cut_vocabulary else model
-    adapter = LoraAdapter(model, config.lora)
+    adapter = LoraAdapter(model, config.lora, config.adapter)
     adapter.reset(config.seed)
 
     def save(folder: Path, facts: Facts) -> None:

@@ -134,8 +134,8 @@ def keep_freed_memory() -> None:
 
 
 def origin_of(network: nn.Module, config: TuneConfig, pretrained: Path | None) -> dict[str, Any]:
-    """What belongs together: a base, the adapter that tuning goes on from, and the options."""
-    origin = describe_origin(network, asdict(config))
+    """What tuned weights belong to: a base, the adapter that tuning went on from, and the shape of what was tuned."""
+    origin = describe_origin(network, {"weights": config.weights, "lora": asdict(config.lora)})
     return {**origin, "adapter": digest(pretrained / FACTORS_FILE)[:16]} if pretrained else origin
 
 

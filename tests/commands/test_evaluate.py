@@ -29,10 +29,9 @@ from arc_kaggle.errors import ConfigError, ModelError, TaskError, WorkerError
 from arc_kaggle.evaluation.columns import Column, Evaluation, Output, judge, view_counts
 from arc_kaggle.evaluation.comparison import Comparison, best_of, compare, comparisons
 from arc_kaggle.evaluation.curves import curve_points, draw_curves
-from arc_kaggle.evaluation.merge import apart, loadable
 from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.evaluation.report import evaluation_json, evaluation_text, share
-from arc_kaggle.models.card import ModelCard, read_card, write_card
+from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.task import task_from_json
 from arc_kaggle.text.prompt_format import PromptFormat
@@ -398,34 +397,10 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # peft, of the model to compare with
-def test_a_merged_adapter_is_the_adapted_model(adapter: Path, tmp_path: Path) -> None:
-    import torch
-    from peft import PeftModel
-
-    from arc_kaggle.models.loading import load_model
-
-    def logits(network: Any) -> Any:
-        with torch.inference_mode():
-            return network(input_ids=torch.arange(16)[None], use_cache=False).logits
-
-    box, before = load_model(BOX_FOLDER, "fp32"), stamps(adapter) | stamps(BOX_FOLDER)
-    (found,) = find_model_folders([adapter])
-    with loadable(found, tmp_path / "merged") as folder:
-        merged = logits(load_model(folder, "fp32").network)
-        assert read_card(folder).prompt_format == read_card(BOX_FOLDER).prompt_format  # type: ignore[union-attr]
-    assert not folder.exists()
-    plain = logits(box.network)
-    adapted = logits(PeftModel.from_pretrained(box.network, str(adapter)))
-    assert torch.allclose(merged, adapted, atol=1e-4) and not torch.allclose(merged, plain, atol=0.1)
-    assert stamps(adapter) | stamps(BOX_FOLDER) == before
-    assert found.name == "mine" and found.step is None and found.card is not None
-
-
 def test_an_adapter_of_the_model_that_ships_is_judged(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole command with a real model, merged and asked in processes of their own."""
+    """The whole command with a real model, asked in a process of its own."""
     tasks, out = write_tasks(tmp_path, 2), tmp_path / "judged"
     words = [str(adapter), "--tasks", str(tasks), "--out", str(out), "--recipes", "none", "--precision", "fp32"]
     assert main(["evaluate", *words, "--generate.n-views", "2"]) == 0
@@ -434,21 +409,15 @@ def test_an_adapter_of_the_model_that_ships_is_judged(
     (column,) = Evaluation.read(out / "evaluation.json").columns
     assert column.name == f"{out}:mine/none"
     assert column.infer_seconds > 0 and column.outcomes == {"not tuned": 2}
-    assert not (out / "mine" / ".merged").exists() and (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_an_adapter_that_does_not_fit_is_named(adapter: Path, tmp_path: Path) -> None:
     shutil.copytree(adapter, tmp_path / "bad")
     (tmp_path / "bad" / "adapter_model.safetensors").write_bytes(b"nothing")
-    (found,) = find_model_folders([tmp_path / "bad"])
-    with pytest.raises(ModelError, match=r"adapter .*bad, base "), loadable(found, tmp_path / "merged", True):
-        pass
-    assert not (tmp_path / "merged").exists()
-
-
-def test_a_merge_whose_process_dies_is_one_message() -> None:
-    with pytest.raises(ModelError, match="_exit of 3: its process died, perhaps for want of memory"):
-        apart(os._exit, 3)
+    config = EvaluateConfig((tmp_path / "bad",), tasks=str(write_tasks(tmp_path, 1)), out=tmp_path / "out")
+    with pytest.raises(WorkerError, match=r"adapter .*/bad: SafetensorError"):
+        evaluate(replace(config, recipes=("none",)))
 
 
 # Comparisons, text, curves --------------------------------------------------------------------------------------------

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arc_kaggle.config.adapter import TASK_FILE
 from arc_kaggle.errors import ModelError
+from arc_kaggle.system.files import write_json
 from arc_kaggle.system.paths import remove_below, safe_name
+from arc_kaggle.tuning.outcome import TuneReport
 
 if TYPE_CHECKING:
     from arc_kaggle.tuning.tuner import Tuner
@@ -74,6 +77,31 @@ class Adapters:
     def _remove(self, path: Path) -> None:
         with suppress(OSError):  # another worker removes it too, or it is not this run's
             remove_below(self.folder, path)
+
+
+def keep_for_good(folder: Path, task_id: str, tuner: Tuner) -> str:
+    """Write what was tuned on a task into a folder of the user's; says why it could not be kept."""
+    place = folder / safe_name(task_id)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tuner.save(place)
+        write_json(place / TASK_FILE, {"task_id": task_id})
+    except (OSError, ModelError) as error:
+        return f"the adapter was not kept: {error}"
+    return ""
+
+
+def take_kept(folder: Path, task_id: str, tuner: Tuner) -> TuneReport:
+    """Bring the model to what an earlier run tuned on a task and kept; where that is not there it stays the base."""
+    place = folder / safe_name(task_id)
+    if not (place / TASK_FILE).is_file():
+        return TuneReport(False, f"no tuned weights of the task in {folder}")
+    try:
+        tuner.load(place)
+    except ModelError as error:
+        tuner.reset()
+        return TuneReport(False, str(error))
+    return TuneReport(True, f"before, in {place}")
 
 
 def _last_used(path: Path) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from typing import Protocol
 
 import torch
@@ -40,9 +42,11 @@ def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner 
         room = bytes_at_hand(model.device, max(1, config.workers))
         engine = HFEngine(answering, config.generate.tokens_per_batch, max_bytes=room, config=config.hf)
         tuner = _make_tuner(model, config)
+        if tuner is None and config.adapter:
+            LoraAdapter(model, config.tune.lora, config.adapter)  # it answers as it is
         if tuner is None or tuner.model.network is model.network:
             return engine, tuner
-        return engine, PublishingTuner(tuner, OnHF(LoraAdapter(model, config.tune.lora)))
+        return engine, PublishingTuner(tuner, OnHF(LoraAdapter(model, config.tune.lora, config.adapter)))
     served, device, in_turns = served_of(model, config), model.device, config.vllm.placement == "turns"
     tuner = _make_tuner(model, config)
     if tuner is None or tuner.model.network is not model.network:
@@ -50,16 +54,31 @@ def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner 
     if tuner and in_turns:
         park(tuner.model.network)
     vllm = start_vllm(served, config)
+    receiver = OnVLLM(vllm, write_pretrained(model, tuner, config))
     if tuner is None:
         return vllm, None
-    return vllm, PublishingTuner(InTurns(tuner, vllm, device) if in_turns else tuner, OnVLLM(vllm))
+    return vllm, PublishingTuner(InTurns(tuner, vllm, device) if in_turns else tuner, receiver)
+
+
+def write_pretrained(model: LoadedModel, tuner: InProcessTuner | None, config: SolveConfig) -> Path | None:
+    """A folder with the pretrained adapter as it fits the model, its vocabulary cut or not; it goes with this process.
+
+    None where there is no adapter.
+    """
+    if config.adapter is None:
+        return None
+    weights = tuner.weights if tuner else LoraAdapter(model, config.tune.lora, config.adapter)
+    folder = tempfile.mkdtemp(prefix="arc-kaggle-pretrained-")
+    atexit.register(rmtree, folder, ignore_errors=True)
+    weights.save(Path(folder))
+    return Path(folder)
 
 
 def _make_tuner(model: LoadedModel, config: SolveConfig) -> InProcessTuner | None:
     if config.tune.weights == "none":
         return None
     if config.tuner == "peft":
-        return InProcessTuner(model, config.tune)
+        return InProcessTuner(model, config.tune, config.adapter)
     from arc_kaggle.tuning.unsloth import UnslothTuner
 
     if config.engine != "vllm" and model.device.type != "cpu":
@@ -67,7 +86,7 @@ def _make_tuner(model: LoadedModel, config: SolveConfig) -> InProcessTuner | Non
             "option tuner: found unsloth with engine hf on a GPU, where it rewrites the attention of every model in "
             "the process, that of the engine too; choose --engine vllm, or --tuner peft"
         )
-    return UnslothTuner(config.model, model, config.tune)
+    return UnslothTuner(config.model, model, config.tune, config.adapter)
 
 
 def served_of(model: LoadedModel, config: SolveConfig) -> Served:
@@ -150,16 +169,20 @@ class Receiver(Protocol):
 
 
 class OnVLLM:
-    """Every adapter under a fresh name; the one that it replaces leaves vLLM."""
+    """Every adapter under a fresh name; the one that it replaces leaves vLLM. A pretrained one stands for the base."""
 
-    def __init__(self, engine: VLLMEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: VLLMEngine, pretrained: Path | None = None) -> None:
+        self.engine, self.pretrained = engine, pretrained
         self.name: str | None = None
+        if pretrained:
+            self.take(None)
 
     def take(self, write: Callable[[Path], None] | None) -> None:
         if self.name is not None:
             self.engine.drop(self.name)
         self.name = None  # should it not be taken
+        if write is None and self.pretrained:
+            write = partial(copytree, self.pretrained, dirs_exist_ok=True)
         self.name = self.engine.put(write) if write else None
         self.engine.use(self.name)
 

@@ -39,13 +39,11 @@ def load_method(config: SolveConfig) -> Method:
         from arc_kaggle.tuning.unsloth import import_unsloth
 
         import_unsloth()
-    from arc_kaggle.models.loading import load_model
+    from arc_kaggle.models.loading import load_asked
     from arc_kaggle.models.vocabulary_cut import cut_vocabulary
     from arc_kaggle.run.worker.engine_setup import make_engine
 
-    model = load_model(
-        config.model, config.precision, config.device, config.prompt, config.encoder, four_bit=config.four_bit
-    )
+    model = load_asked(config)
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
     engine, tuner = make_engine(model, config)

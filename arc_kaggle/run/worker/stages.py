@@ -7,17 +7,21 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from arc_kaggle.config.gentleness import gentler_prompts, gentler_views, level_at
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ArcKaggleError
 from arc_kaggle.run.messages import Done, Failed, Order, PredictionFound, ScoreFound
-from arc_kaggle.run.worker.adapter_store import Adapters
+from arc_kaggle.run.worker.adapter_store import Adapters, keep_for_good, take_kept
 from arc_kaggle.run.worker.method import Method, answer_views, score_task, tune_task
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.hardware import is_out_of_memory
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.tuning.outcome import TuneReport
+
+if TYPE_CHECKING:
+    from arc_kaggle.tuning.tuner import Tuner
 
 Found = PredictionFound | ScoreFound
 
@@ -74,11 +78,19 @@ class Stages:
         if tuner is None or not level_at(level).tunes:
             return Done(0.0, TuneReport(False, "no fine-tuning asked for"))
         self.holds = task.id
-        report = tune_task(task, self.method, self.config, deadline, level)
+        if self.config.adapters:
+            report = take_kept(self.config.adapters, task.id, tuner)
+        else:
+            report = tune_task(task, self.method, self.config, deadline, level)
         if report.tuned:
-            return Done(0.0, report, note=self.adapters.save(task.id, tuner))
+            return Done(0.0, report, note=self._keep(task.id, tuner))
         self.holds = None
         return Done(0.0, report)
+
+    def _keep(self, task_id: str, tuner: Tuner) -> str:
+        """Keep what was tuned until its task is through, and for good where that is asked for; says what went wrong."""
+        note, folder = self.adapters.save(task_id, tuner), self.config.keep_adapters
+        return note or (keep_for_good(folder, task_id, tuner) if folder and not self.config.adapters else "")
 
     def _take_weights(self, task: Task, level: int, deadline: Deadline) -> Done:
         """Bring the model to what was tuned on a task; tunes again where that has gone."""

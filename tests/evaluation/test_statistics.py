@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_kaggle.evaluation.statistics import Paired, paired, wilson
+from arc_kaggle.evaluation.statistics import Paired, mean_difference, paired, wilson
 
 COUNTS = st.integers(0, 40)
 
@@ -128,3 +128,28 @@ def test_json_has_the_counts_and_what_follows_from_them() -> None:
 )
 def test_wilson_intervals_from_the_literature(k: int, n: int, low: float, high: float) -> None:
     assert wilson(k, n) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_the_interval_of_a_mean_difference_covers_the_truth_as_often_as_it_says() -> None:
+    """Differences of mean 0.2 between things whose own values vary far more: pairs see through that."""
+    rng = np.random.default_rng(0)
+    covered, excludes_zero = 0, 0
+    for _ in range(200):
+        own = rng.normal(0, 10, size=40)
+        first = {
+            i: value + 0.2 + noise for i, (value, noise) in enumerate(zip(own, rng.normal(0, 0.3, 40), strict=True))
+        }
+        found = mean_difference(first, dict(enumerate(own)), rng, 500)
+        covered += found.low <= 0.2 <= found.high
+        excludes_zero += found.low > 0
+    assert 0.90 <= covered / 200 <= 0.99
+    assert excludes_zero / 200 > 0.9
+
+
+def test_a_mean_difference_is_over_what_both_have() -> None:
+    rng = np.random.default_rng(0)
+    found = mean_difference({"a": 1.0, "b": 0.5, "c": 9.0}, {"a": 0.5, "b": 0.0, "d": 9.0}, rng)
+    assert (found.n, found.mean, found.low, found.high) == (2, 0.5, 0.5, 0.5)
+    assert str(found) == "+0.500 (+0.500..+0.500)"
+    with pytest.raises(ValueError, match="found nothing"):
+        mean_difference({"a": 1.0}, {}, rng)

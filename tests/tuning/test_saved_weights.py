@@ -170,8 +170,8 @@ OTHERS = {
         LORA, lora=LoraConfig(8, modules=("q_proj",))
     ),
     "tune.weights: found 'lora', expected 'all'": replace(LORA, weights="all"),
-    "tune.optim.learning_rate: found 0.01, expected 0.0001; tune.steps: found 3, expected 9": replace(
-        LORA, steps=9, optim=replace(STEADY, learning_rate=1e-4)
+    "tune.lora.alpha: found 16, expected 8; tune.lora.rank: found 8, expected 4": replace(
+        LORA, lora=LoraConfig(4, alpha=8)
     ),
 }
 
@@ -184,6 +184,15 @@ def test_other_options_are_named(said: str, config: TuneConfig, tmp_path: Path) 
     assert str(caught.value) == (
         f"tuned weights {tmp_path / 'task'}: made for something else: {said}; tune the task again"
     )
+
+
+def test_what_shapes_no_weights_may_differ(tmp_path: Path) -> None:
+    """Weights that were kept answer again, however their tasks would be tuned now."""
+    first = tuned(lively_model(0), LORA)
+    first.save(tmp_path / "task")
+    other = InProcessTuner(lively_model(0), replace(LORA, steps=9, optim=replace(STEADY, learning_rate=1e-4)))
+    other.load(tmp_path / "task")
+    assert answers(other.model) == answers(first.model)
 
 
 def test_a_writer_that_dies_leaves_what_was_there(tmp_path: Path) -> None:

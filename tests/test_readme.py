@@ -27,6 +27,11 @@ def test_every_command_is_shown() -> None:
     assert [name for name in COMMANDS if f"arc-kaggle {name} " not in README] == []
 
 
+def test_every_page_of_the_docs_is_linked() -> None:
+    pages = [path.name for path in sorted((ROOT / "docs").glob("*.md"))]
+    assert [name for name in pages if f"(docs/{name})" not in README] == []
+
+
 def test_the_map_has_the_rooms_in_their_order() -> None:
     rows = re.findall(r"^\| `(\w+)/` \|", README, re.MULTILINE)
     assert rows == [room for room in ROOMS if (PACKAGE / room).is_dir()]

@@ -49,13 +49,22 @@ def read_card(folder: Path) -> ModelCard | None:
         formats = {"prompt_format": format_from_json(value["prompt_format"])}
         if value.get("inputs_format") is not None:
             formats["inputs_format"] = format_from_json(value["inputs_format"])
-        return ModelCard(**{**value, **formats})
+        card = ModelCard(**{**value, **formats})
+        _check_types(card)
+        return card
     except (OSError, ValueError, KeyError, TypeError, PromptError) as error:
-        found = error if isinstance(error, PromptError) else repr(error)
+        found = error if isinstance(error, (PromptError, TypeError)) else repr(error)
         raise ModelError(
             f"{path}: {found}, expected prompt_format (begin, input, output, end), recipe, facts, and perhaps "
             "encoder, loss, inputs_format"
         ) from error
+
+
+def _check_types(card: ModelCard) -> None:
+    """Raise TypeError that names the entry whose value is of another type than the card has."""
+    for name, kind in (("recipe", str), ("facts", dict), ("encoder", str), ("loss", str)):
+        if not isinstance(found := getattr(card, name), kind):
+            raise TypeError(f"found {found!r:.60} for {name}, expected {'an object' if kind is dict else 'a text'}")
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -14,6 +14,7 @@ from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.models.four_bit import keep_one_layout, nf4_options
+from arc_kaggle.models.memory_formulas import check_layers
 from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import Preset, find_preset
@@ -77,6 +78,7 @@ def load_model(
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ModelError(f"model folder {folder}: found no config.json, expected a Hugging Face causal LM folder")
+    check_layers(folder)
     target = pick_device(device)
     chosen = pick_precision(target, precision)
     on_cpu = target.type == "cpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ NF4_BITS = 4.127
 """Of a weight in 4 bits, its share of the scales included."""
 MOST_KEPT = 1024
 """More tokens than a cut vocabulary keeps of any format."""
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+"""What config.json calls the number of layers."""
+LAYER_NUMBER = re.compile(r"\.(\d+)\.")
+"""In the name of a weight."""
 LARGEST_HEADER = 100_000_000
 """Bytes; the format of safetensors allows no more."""
 
@@ -169,6 +174,27 @@ def read_shape(folder: Path) -> Shape:
             f"model folder {folder}: its sizes cannot be read ({type(error).__name__}: {error}), expected config.json "
             "and *.safetensors of a causal LM"
         ) from error
+
+
+def check_layers(folder: Path) -> None:
+    """Raise ModelError where config.json says more layers than the safetensors files hold weights of.
+
+    Such a network would be built layer by layer, for as long as that takes, with weights that nobody trained.
+    """
+    try:
+        config = read_json_file(folder / "config.json")
+        config = {**config, **config.get("text_config", {})}
+        names = [name for path in sorted(folder.glob("*.safetensors")) for name, _ in _header(path)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # whoever loads the folder says what is wrong with it
+    said = next((config[key] for key in LAYERS if isinstance(config.get(key), int)), 0)
+    numbers = [int(match[1]) for name in names if (match := LAYER_NUMBER.search(name))]
+    held = 1 + max(numbers, default=-1)
+    if held and said > held:
+        raise ModelError(
+            f"model folder {folder}: config.json says {said:,} layers, but its safetensors files hold weights of "
+            f"{held}, expected the same number; take the config.json that belongs to the weights"
+        )
 
 
 def _shape(config: Mapping[str, Any], tensors: Mapping[str, Sequence[int]]) -> Shape:

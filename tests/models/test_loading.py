@@ -87,6 +87,7 @@ UNREADABLE: dict[str, tuple[Change, str]] = {
     "config is empty": (write("config.json", "{}"), "Unrecognized model"),
     "unknown architecture": (edit_json("config.json", model_type="nope"), "model type `nope`"),
     "no causal LM": (edit_json("config.json", model_type="t5"), "AutoModelForCausalLM"),
+    "a million layers": (edit_json("config.json", num_hidden_layers=10**6), "says 1,000,000 layers, but its saf"),
     "weights of another shape": (edit_json("config.json", hidden_size=128), "RuntimeError"),
     "no weights": (remove("model.safetensors"), "no file named model.safetensors"),
     "weights are text": (write("model.safetensors", "broken" * 100), "SafetensorError"),
@@ -114,6 +115,13 @@ def test_a_card_that_cannot_be_read_is_refused(folder: Path, text: str) -> None:
     write(CARD_FILE, text)(folder)
     with pytest.raises(ModelError, match=CARD_FILE):
         load(folder)
+
+
+@pytest.mark.parametrize("name", ["recipe", "facts", "encoder", "loss"])
+def test_a_card_whose_entry_is_a_list_is_refused_by_its_name(folder: Path, name: str) -> None:
+    edit_json(CARD_FILE, **{name: ["box"]})(folder)
+    with pytest.raises(ModelError, match=rf"{CARD_FILE}: found \['box'\] for {name}, expected (a text|an object), "):
+        read_card(folder)
 
 
 def test_a_folder_without_a_card_gets_a_plain_format(folder: Path) -> None:

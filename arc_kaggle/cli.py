@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -92,6 +93,9 @@ def entry() -> None:
     """The console script. Commands that compute load torch in this very process, or in one that it starts."""
     os.environ.update(thread_environment())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a job is an interrupt too: report, then end
+    for stream in (sys.stdout, sys.stderr):  # an id, or a sign that the terminal's encoding lacks, ends no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()

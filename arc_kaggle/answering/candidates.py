@@ -11,6 +11,7 @@ from typing import Any
 
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
 from arc_kaggle.system.files import value_of
+from arc_kaggle.system.inputs import read_input_file
 from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, grid_lists
@@ -60,6 +61,7 @@ class Prediction:
     @classmethod
     def from_json(cls, value: dict[str, Any], where: str) -> Prediction:
         value = {"rank": 0, **value}  # files of before there were searches
+        value["log_prob"] = -inf if value["log_prob"] is None else value["log_prob"]  # JSON has no such number
         grid = None if value["grid"] is None else as_grid(value["grid"], where)
         for name, kind in {**_KINDS, "reason": str if grid is None else NoneType}.items():
             if type(value[name]) is not kind:
@@ -87,6 +89,9 @@ class CandidateScore:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str) -> CandidateScore:
+        value = {**value, "nll": inf if value["nll"] is None else value["nll"]}  # JSON has no such number
+        if value.get("verdict", 0.0) is None:
+            del value["verdict"]
         kinds = {"task_id": str, "query": int, "view": int, "nll": float}
         for name, kind in (kinds | ({"verdict": float} if "verdict" in value else {})).items():
             if type(value[name]) is not kind:
@@ -150,7 +155,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
     A torn last line, left by a writer that was killed, is passed over. Raises SubmissionError for any other fault.
     """
-    lines = path.read_bytes().split(b"\n")
+    lines = read_input_file(path).split(b"\n")
     kept: dict[tuple[str, int, int, int], Prediction] = {}
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or torn
         where = f"{path.name}, line {number}"

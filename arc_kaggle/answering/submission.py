@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from arc_kaggle.answering.simple_rules import fallback_grids, proven_grids
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import write_json
 from arc_kaggle.tasks.entries import read_json
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.tasks.task import Query, Task
@@ -60,7 +59,7 @@ class SubmissionFile:
         self.write()
 
     def write(self) -> None:
-        write_atomically(self.path, json.dumps(submission_json(self.attempts)))
+        write_json(self.path, submission_json(self.attempts), indent=None)
 
 
 def submission_json(attempts: dict[str, list[Attempts]]) -> dict[str, list[dict[str, list[list[int]]]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from json import dumps
 from math import exp
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -17,7 +16,7 @@ from arc_kaggle.answering.metrics import PredictionsByTask
 from arc_kaggle.answering.submission import choose_attempts, submission_json
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.errors import ConfigError, SubmissionError
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import strict_json, write_atomically, write_json
 from arc_kaggle.system.paths import remove_below, safe_name
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.selection import select_tasks
@@ -221,6 +220,6 @@ def _write(path: Path, attempts: dict[str, list[Attempts]], predictions: Predict
         for old in folder.glob("*.jsonl"):
             remove_below(folder, old)
         for task_id in attempts:
-            lines = (dumps(prediction.to_json()) + "\n" for prediction in predictions.get(task_id, ()))
+            lines = (strict_json(prediction.to_json()) + "\n" for prediction in predictions.get(task_id, ()))
             write_atomically(folder / f"{safe_name(task_id)}.jsonl", "".join(lines))
-    write_atomically(path, dumps(submission_json(attempts)))
+    write_json(path, submission_json(attempts), indent=None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.card import ModelCard, read_card
-from arc_kaggle.system.inputs import read_json_file
+from arc_kaggle.system.inputs import open_input_file, read_json_file
 
 ADAPTER_FILE = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
@@ -157,6 +157,6 @@ def _digest(files: Sequence[Path], card: ModelCard | None) -> str:
     """SHA-256 of files by name and content, and of the card without its facts."""
     whole = hashlib.sha256(json.dumps({**asdict(card), "facts": None} if card else None).encode())
     for path in files:
-        with path.open("rb") as file:
+        with open_input_file(path) as file:
             whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()

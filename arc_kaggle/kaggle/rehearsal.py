@@ -16,7 +16,7 @@ from arc_kaggle.kaggle.commands import run
 from arc_kaggle.kaggle.machines import Options
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.system.deadline import Deadline
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import write_json
 from arc_kaggle.system.hardware import find_gpus
 from arc_kaggle.tasks.dataset import Tasks
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
@@ -55,7 +55,7 @@ def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> 
     file = out / "tasks.json"
     out.mkdir(parents=True, exist_ok=True)
     chosen = [*usual_tasks(tasks), *largest_tasks()]
-    write_atomically(file, json.dumps({task.id: task_to_json(task) for task in chosen}))
+    write_json(file, {task.id: task_to_json(task) for task in chosen}, indent=None)
     run("solve", "--overwrite", options=solve_options(file, out / "run", settings, until), deadline=until)
     n_workers = settings.get("workers") or max(1, len(find_gpus()))
     runs = read_runs(out / "run" / "report.json")

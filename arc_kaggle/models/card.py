@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.system.files import write_json
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import Preset
@@ -68,7 +68,7 @@ def _check_types(card: ModelCard) -> None:
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    (folder / CARD_FILE).write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / CARD_FILE, asdict(card))
 
 
 def format_from_json(value: Any) -> PromptFormat:

@@ -13,7 +13,7 @@ from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.tune import LoraConfig, TuneConfig
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.four_bit import LEFT_ALONE
-from arc_kaggle.system.inputs import read_json_file
+from arc_kaggle.system.inputs import open_input_file, read_json_file
 from arc_kaggle.system.integers import round_up
 
 GIB = 2**30
@@ -221,7 +221,7 @@ def _count(size: Sequence[int]) -> int:
 
 def _header(path: Path) -> Iterator[tuple[str, list[int]]]:
     """Name and shape of every tensor of a safetensors file."""
-    with path.open("rb") as file:
+    with open_input_file(path) as file:
         n_bytes = int.from_bytes(file.read(8), "little")
         if not 0 < n_bytes <= LARGEST_HEADER:
             raise ValueError(f"{path.name} has no header")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from arc_kaggle.errors import ArcKaggleError, ConfigError
 from arc_kaggle.run.folder import EVIDENCE, STAGES_FILE, check_same, clear, digest_of, lock
 from arc_kaggle.run.planning.jobs import Stage
 from arc_kaggle.run.records import StageRun
-from arc_kaggle.system.files import append_lines, cut_torn, read_lines, set_aside, write_atomically
+from arc_kaggle.system.files import append_lines, cut_torn, read_lines, set_aside, write_json
 from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.grid import grid_key
 from arc_kaggle.tasks.task import Task
@@ -64,7 +63,7 @@ class Journal:
             self._load(about, tasks)
         for name in EVIDENCE:
             (self.out / name).mkdir(exist_ok=True)
-        write_atomically(self.out / "config.json", json.dumps(config_to_json(config), indent=1))
+        write_json(self.out / "config.json", config_to_json(config))
         if not stages.exists():
             append_lines(stages, [about], sync=True)
         (self.out / RESERVE).write_bytes(b" " * RESERVE_BYTES * sum(len(task.test) for task in tasks))
@@ -196,7 +195,7 @@ class Journal:
         try:
             write_submission()
             for name, value in files.items():
-                write_atomically(self.out / name, json.dumps(value, indent=1))
+                write_json(self.out / name, value)
             self._write_waiting()
         except OSError as error:
             self.complain(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from arc_kaggle.run.pool import Slot
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.system.deadline import Clock
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import strict_json, write_json
 from arc_kaggle.tasks.task import shown_id
 
 STATUS_SECONDS = 1.0
@@ -47,7 +46,7 @@ class Watch:
     def event(self, name: str, **facts: Any) -> None:
         """One line of events.jsonl: what happened, when, in seconds of the run, and to whom."""
         self.counts[name] = self.counts.get(name, 0) + 1
-        line = json.dumps({"event": name, "at_seconds": round(self.seconds, 3), **facts})
+        line = strict_json({"event": name, "at_seconds": round(self.seconds, 3), **facts})
         with suppress(OSError), (self.out / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -79,7 +78,7 @@ class Watch:
             "trouble": trouble,
         }
         with suppress(OSError):
-            write_atomically(self.out / "status.json", json.dumps(now, indent=1))
+            write_json(self.out / "status.json", now)
 
     def _slot(self, slot: Slot) -> dict[str, Any]:
         state = "none" if slot.worker is None else "loading" if not slot.ready else "busy" if slot.job else "idle"

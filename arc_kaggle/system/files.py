@@ -21,7 +21,7 @@ _SPOILED = re.compile(rb', "[^"]{5}": "[^"]{8}"\}$')
 
 def line_of(value: Mapping[str, Any]) -> bytes:
     """A value as a line; the checksum stands last in it, so that the line stays plain JSON."""
-    body = json.dumps(value).encode()
+    body = strict_json(value).encode()
     return body[:-1] + b', "crc32": "%08x"}\n' % zlib.crc32(body)
 
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 MOST_BYTES = 2**30
 """Of a file that is read as a whole, once it is unpacked."""
@@ -22,7 +22,7 @@ _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
 
 @contextmanager
-def open_input_file(path: Path) -> Iterator[IO[bytes]]:
+def open_input_file(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a regular file, unpacked where its name ends in .gz or .xz.
 
     Raises OSError, also for a damaged archive, and for a pipe or a device, which may never begin or never end.

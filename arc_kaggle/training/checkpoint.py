@@ -5,7 +5,6 @@ The data and the random numbers of a step follow from the seed and the step, so 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from arc_kaggle.errors import ConfigError, ModelError
-from arc_kaggle.system.files import digest, flush
+from arc_kaggle.system.files import digest, flush, write_json
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import remove_below
 
@@ -60,7 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int, save_model:
         "settings": dict(checkpoint.settings),
         "sha256": digest(partial / STATE_FILE),
     }
-    (partial / ABOUT_FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write_json(partial / ABOUT_FILE, about)
     for path in (partial / STATE_FILE, partial / ABOUT_FILE, partial):
         flush(path)
     partial.rename(target)

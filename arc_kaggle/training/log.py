@@ -13,6 +13,7 @@ from typing import Any
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.files import strict_json
 
 Row = dict[str, Any]
 Tracker = tuple[Callable[[Row], None], Callable[[], None]]
@@ -34,7 +35,7 @@ class TrainLog:
 
     def write(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            print(json.dumps(row), file=file)
+            print(strict_json(row), file=file)
         for write, _ in self.trackers:
             write(row)
 
@@ -48,7 +49,7 @@ def keep_rows(path: Path, step: int) -> None:
     kept = [row for row in read_log(path) if row["step"] <= step] if step else []
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    partial.write_text("".join(strict_json(row) + "\n" for row in kept), encoding="utf-8")
     os.replace(partial, path)
 
 

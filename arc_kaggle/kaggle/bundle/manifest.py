@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -15,7 +14,7 @@ from packaging.utils import parse_wheel_filename
 from arc_kaggle.errors import BundleError, ConfigError
 from arc_kaggle.kaggle.bundle.installer import MANIFEST_FILE, InstallError, load_manifest, sha256, unpacked_bytes
 from arc_kaggle.kaggle.bundle.profile import Profile
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.files import write_json
 
 if TYPE_CHECKING:
     from arc_kaggle.kaggle.bundle.installer import Manifest
@@ -60,7 +59,7 @@ def write_manifest(folder: Path, profile: Profile, asks: Sequence[str], wheels: 
     target = asdict(profile)
     name, size = target.pop("name"), sum(wheel["bytes"] for wheel in wheels)
     value = {"profile": name, **target, "asks": list(asks), "bytes": size, "wheels": list(wheels)}
-    write_atomically(folder / MANIFEST_FILE, json.dumps(value, indent=1) + "\n")
+    write_json(folder / MANIFEST_FILE, value)
 
 
 def open_bundle(folder: Path) -> tuple[Manifest, Profile]:
@@ -85,4 +84,4 @@ def checked_title(title: str) -> str:
 def write_dataset_metadata(folder: Path, title: str, dataset: str, licence: str) -> None:
     """What `kaggle datasets create -p FOLDER` asks for. Raises ConfigError for what Kaggle would refuse."""
     value = {"title": checked_title(title), "id": dataset, "licenses": [{"name": licence}]}
-    write_atomically(folder / DATASET_FILE, json.dumps(value, indent=1) + "\n")
+    write_json(folder / DATASET_FILE, value)

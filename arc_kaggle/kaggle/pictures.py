@@ -9,19 +9,25 @@ from pathlib import Path
 from arc_kaggle.answering.candidates import Attempts, Prediction, read_prediction_folder
 from arc_kaggle.answering.metrics import prediction_scores
 from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError, TaskError
+from arc_kaggle.evaluation.run_view import proposer
 from arc_kaggle.tasks.dataset import load_tasks
-from arc_kaggle.tasks.task import Pair, Task
+from arc_kaggle.tasks.grid import same_grid
+from arc_kaggle.tasks.task import Pair, Query, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnsweredQuery:
-    """A task with what a run answered: the attempts for each of its test inputs, and the score it is sorted by."""
+    """A task with what a run answered: for each of its test inputs the attempts, and who solved it."""
 
     task: Task
     attempts: Sequence[Attempts]
+    solvers: Sequence[str]
+    """`model`, `rule` or `guess` for a right attempt, empty where neither is right."""
     score: float
+    """Of the model's own answers; what the task is sorted by."""
 
 
 def draw_predictions(folder: Path, tasks: str, path: Path, by: str = "correct_pixels", n_tasks: int = 24) -> Path:
@@ -33,8 +39,11 @@ def draw_predictions(folder: Path, tasks: str, path: Path, by: str = "correct_pi
     by_id = {task.id: task for task in load_tasks(tasks)}
     found = [answer for run in _runs(folder) for answer in read_answers(run, by_id, by)]
     lowest = sorted(found, key=lambda answer: (answer.score, answer.task.id))[:n_tasks]
-    blocks = [(_label(answer, by), _pairs(answer, i)) for answer in lowest for i in range(len(answer.attempts))]
-    title = f"{len(lowest)} of {len(found)} tasks, lowest {by} first: input over answer, attempt 1 over attempt 2"
+    blocks = [(label(answer, by, i), _pairs(answer, i)) for answer in lowest for i in range(len(answer.attempts))]
+    title = (
+        f"{len(lowest)} of {len(found)} tasks, lowest {by} of the model's own answers first: input over answer, "
+        "attempt 1 over attempt 2"
+    )
     draw_sheet(blocks, path, title)
     return path
 
@@ -53,7 +62,19 @@ def read_answers(run: Path, tasks: dict[str, Task], by: str) -> list[AnsweredQue
         raise TaskError(f"run {run}: found task {unknown[0]}, expected it among the tasks, with its solution")
     solved = [tasks[task_id] for task_id in predictions]
     attempts = read_submission(run / "submission.json", solved)
-    return [AnsweredQuery(task, attempts[task.id], _score(task, predictions[task.id], by)) for task in solved]
+    return [_answer(task, attempts[task.id], predictions[task.id], by) for task in solved]
+
+
+def _answer(task: Task, attempts: Sequence[Attempts], found: Sequence[Prediction], by: str) -> AnsweredQuery:
+    solvers = [solver(query, attempts[query.index], found) for query in task.queries]
+    return AnsweredQuery(task, attempts, solvers, _score(task, found, by))
+
+
+def solver(query: Query, attempts: Attempts, found: Sequence[Prediction]) -> str:
+    """Who proposed the attempt that is right: `model`, `rule` or `guess`; empty where neither attempt is."""
+    candidates = rank_candidates(prediction for prediction in found if prediction.query == query.index)
+    right = [attempt for attempt in attempts if query.answer is not None and same_grid(attempt, query.answer)]
+    return proposer(right[0], query, candidates) if right else ""
 
 
 def _score(task: Task, predictions: Sequence[Prediction], by: str) -> float:
@@ -63,8 +84,12 @@ def _score(task: Task, predictions: Sequence[Prediction], by: str) -> float:
     return scores[by].mean
 
 
-def _label(answer: AnsweredQuery, by: str) -> str:
-    return f"{answer.task.id} {by} {answer.score:.2f}"
+SOLVED = {"model": "solved by the model", "rule": "solved by a simple rule", "guess": "solved by a guess"}
+
+
+def label(answer: AnsweredQuery, by: str, query: int) -> str:
+    """The score of the model's answers, and whether the output is solved all the same, and by whom."""
+    return f"{answer.task.id} {by} {answer.score:.2f}, {SOLVED.get(answer.solvers[query], 'not solved')}"
 
 
 def _pairs(answer: AnsweredQuery, query: int) -> list[Pair]:

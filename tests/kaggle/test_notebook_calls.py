@@ -18,6 +18,7 @@ import tyro
 from kaggle_tree import SLUG, Tree, hidden_tasks
 from processes import fake_config
 
+from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.config.model import BOX_FOLDER, ModelOptions, options_of
 from arc_kaggle.config.solve import SolveConfig
@@ -36,13 +37,15 @@ from arc_kaggle.kaggle import (
 from arc_kaggle.kaggle.machines import MACHINES, MODELS, as_words, machine_named, model_named, options_for
 from arc_kaggle.kaggle.mounts import RERUN_VARIABLE, TEST_FILE
 from arc_kaggle.kaggle.notebook import count_answered, find_model
-from arc_kaggle.kaggle.pictures import read_answers
+from arc_kaggle.kaggle.pictures import AnsweredQuery, label, read_answers, solver
 from arc_kaggle.kaggle.rehearsal import largest_tasks, of_preflight, projection, read_runs, usual_tasks
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.run.solve import solve
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.hardware import Gpu, find_gpus
+from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.task import Pair, Task
 from arc_kaggle.tuning.outcome import TuneReport
 
 TASKS = hidden_tasks(3)
@@ -476,7 +479,22 @@ def test_answers_are_drawn_lowest_score_first(tmp_path: Path) -> None:
     path = draw_predictions(tmp_path, config.tasks, tmp_path / "p.svg", "accuracy", n_tasks=3)
     text = path.read_text()
     assert text.index("t01 accuracy 0.00") < text.index("t03 accuracy 0.50") < text.index("t00 accuracy 1.00")
-    assert "t02" not in text and "3 of 4 tasks, lowest accuracy first" in text
+    assert "t02" not in text and "3 of 4 tasks, lowest accuracy of the model's own answers first" in text
+    assert "t01 accuracy 0.00, not solved" in text and "t00 accuracy 1.00, solved by the model" in text
+
+
+@pytest.mark.parametrize(("turned", "who"), [(True, "a simple rule"), (False, "a guess")])
+def test_a_picture_says_who_solved_what_the_model_did_not(turned: bool, who: str) -> None:
+    """The model says 7 everywhere; the right attempt is a mirror of the input, which a rule finds, or from nowhere."""
+    inputs = [np.array([[1, 2], [3, i]], np.int8) for i in range(4, 7)]
+    right = [np.ascontiguousarray(np.fliplr(grid)) if turned else (grid * grid % 7).astype(np.int8) for grid in inputs]
+    task = Task("a", tuple(map(Pair, inputs[:2], right[:2])), (Pair(inputs[2], right[2]),))
+    sevens = np.full((2, 2), 7, np.int8)
+    found = [Prediction("a", 0, 0, Augmentation(), "77\n77", sevens, None, -1.0, 4)]
+    attempts = (sevens, right[2])
+    solvers = [solver(query, attempts, found) for query in task.queries]
+    answer = AnsweredQuery(task, [attempts], solvers, 0.0)
+    assert label(answer, "correct_pixels", 0) == f"a correct_pixels 0.00, solved by {who}"
 
 
 def test_pictures_of_what_is_not_there(tmp_path: Path) -> None:

@@ -116,7 +116,8 @@ def test_a_reader_sees_a_whole_submission_however_often_it_is_replaced(tmp_path:
     reader.start()
     for i in range(500):
         grid = np.full((1 + i % 30, 2), i % 10, dtype=np.int8)
-        submission.update({task.id: [(grid, grid)] for task in some_tasks})
+        submission.attempts.update({task.id: [(grid, grid)] for task in some_tasks})
+        submission.write()
     done.set()
     reader.join()
     assert not errors

@@ -381,7 +381,7 @@ def test_what_a_run_needs_is_taken_and_the_checkpoints_stay_behind(tmp_path: Pat
         *("weights.json", "dataset-metadata.json"),
     }
     assert all((out / path.name).read_bytes() == path.read_bytes() for path in BOX_FOLDER.iterdir())
-    assert load_model(out).preset == load_model(BOX_FOLDER).preset
+    assert load_model(out).notation.encoder.spec == load_model(BOX_FOLDER).notation.encoder.spec
     with pytest.raises(ConfigError, match=r"upload: cannot be made \(File exists\); take another --out"):
         describe_weights(WeightsConfig(folder, out))
 

@@ -19,7 +19,16 @@ from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, grid_lists
 Attempts = tuple[Grid, Grid]
 """The two grids that are submitted for one query."""
 
-_KINDS = {"task_id": str, "query": int, "view": int, "text": str, "log_prob": float, "n_tokens": int, "rank": int}
+_KINDS = {
+    "task_id": str,
+    "query": int,
+    "view": int,
+    "text": str,
+    "log_prob": float,
+    "n_tokens": int,
+    "rank": int,
+    "extracted": bool,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +51,13 @@ class Prediction:
     n_tokens: int
     rank: int = 0
     """Place among the completions of its query and view, the likeliest first; only a search gives more than one."""
+    extracted: bool = False
+    """Whether the grid was found among other words, where the prompt format allows that."""
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, to be counted: the reason why there is no grid, `extracted`, or `answered`."""
+        return self.reason or ("extracted" if self.extracted else "answered")
 
     @property
     def key(self) -> tuple[str, int, int, int]:
@@ -54,13 +70,13 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         names = ("task_id", "query", "view", "text", "reason", "n_tokens", "rank")
-        plain = {name: getattr(self, name) for name in names}
+        plain = {name: getattr(self, name) for name in names} | ({"extracted": True} if self.extracted else {})
         grid = None if self.grid is None else grid_lists(self.grid)
         return {**plain, "log_prob": self.log_prob, "grid": grid, "augmentation": self.augmentation.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any], where: str) -> Prediction:
-        value = {"rank": 0, **value}  # files of before there were searches
+        value = {"rank": 0, "extracted": False, **value}  # which older files do not say
         value["log_prob"] = -inf if value["log_prob"] is None else value["log_prob"]  # JSON has no such number
         grid = None if value["grid"] is None else as_grid(value["grid"], where)
         for name, kind in {**_KINDS, "reason": str if grid is None else NoneType}.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from arc_kaggle.answering.candidates import Prediction, group_candidates
 from arc_kaggle.answering.requests import Request
@@ -34,19 +34,23 @@ class Interpreter:
         return self.notation.in_encoder(request.fallback).completion_ids(request.augmentation.apply(grid))
 
     def read(self, request: Request, completion: Completion, unended: str, rank: int = 0) -> Prediction:
-        """Decode strictly and reverse the view. What did not end never votes; `unended` says why it did not."""
-        text = self.notation.tokenizer.decode(completion.ids.tolist())
-        grid: Grid | None = None
-        reason: str | None = unended
-        if completion.ended:
-            try:
-                grid, reason = self._grid(request, text), None
-            except DecodeError as error:
-                reason = error.reason
-        return _prediction(request, text, grid, reason, completion.log_prob, len(completion.ids), rank)
+        """Decode strictly, and where the notation allows it out of other words, and reverse the view.
 
-    def _grid(self, request: Request, text: str) -> Grid:
-        return request.augmentation.invert(self.notation.in_encoder(request.fallback).read(text))
+        What did not end never votes; `unended` says why it did not.
+        """
+        text = self.notation.tokenizer.decode(completion.ids.tolist())
+        unread = _prediction(request, text, None, unended, completion.log_prob, len(completion.ids), rank)
+        if not completion.ended:
+            return unread
+        notation = self.notation.in_encoder(request.fallback)
+        seen: Grid | None
+        try:
+            seen, reason = notation.read(text), None
+        except DecodeError as error:
+            seen, reason = notation.extract(text), error.reason
+        if seen is None:
+            return replace(unread, reason=reason)
+        return replace(unread, grid=request.augmentation.invert(seen), reason=None, extracted=reason is not None)
 
 
 def predict(

@@ -81,11 +81,11 @@ def fit(config: FitConfig) -> FitReport:
 
 
 def _open(config: FitConfig) -> Any:
-    if config.prompt != "chat":
+    if not config.prompt.startswith("chat"):
         return FileTokenizer(config.tokenizer)
-    from transformers import AutoTokenizer  # only it can render a chat template
+    from arc_kaggle.models.loading import load_tokenizer  # transformers alone can render a chat template
 
-    return AutoTokenizer.from_pretrained(tokenizer_file(config.tokenizer).parent, local_files_only=True)
+    return load_tokenizer(tokenizer_file(config.tokenizer).parent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tyro.conf import Positional
 
 from arc_kaggle.config.model import CARD_FILE
-from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES
 
 
@@ -57,25 +57,12 @@ def merge(config: MergeConfig) -> str:
 def _write(config: MergeConfig, folder: Path) -> None:
     """Products are computed in fp32, whatever is written."""
     from arc_kaggle.models.loading import DTYPES
+    from arc_kaggle.models.weight_files import load_network
     from arc_kaggle.tuning.pretrained import merge_in
 
-    merged = merge_in(load_network(config.base), config.adapter)
+    merged = merge_in(load_network(config.base, DTYPES["fp32"]), config.adapter)
     merged.to(DTYPES[config.precision]).save_pretrained(folder)
     for place in (config.base, config.adapter):
         for pattern in (*TOKENIZER_FILES, CARD_FILE):
             for path in place.glob(pattern):
                 shutil.copy(path, folder)
-
-
-def load_network(base: Path) -> Any:
-    """The network of a model folder in fp32. Raises ModelError."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    if not (base / "config.json").is_file():
-        raise ModelError(f"base {base}: found no config.json, expected a Hugging Face causal LM folder")
-    try:
-        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"base {base}: {type(error).__name__}: {error}") from error

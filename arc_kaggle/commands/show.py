@@ -13,7 +13,6 @@ from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.options import Seed, Views, check_ranges
 from arc_kaggle.config.tune import Loss
 from arc_kaggle.drawing import draw_example, draw_task, example_to_terminal, print_text, task_to_terminal, view_title
-from arc_kaggle.errors import ModelError
 from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tasks.augmentation import Augmentation, spread_augmentations, task_rng
 from arc_kaggle.tasks.dataset import load_tasks
@@ -92,16 +91,9 @@ def _draw(task: Task, config: ShowConfig, path: Path | None, width: int) -> Text
 
 
 def _draw_prompt(view: Task, config: ShowConfig, path: Path | None, title: str, width: int) -> Text:
-    from transformers import AutoTokenizer
+    from arc_kaggle.models.loading import load_tokenizer, pick_preset
 
-    from arc_kaggle.models.loading import pick_preset
-
-    if not config.model.is_dir():  # what is no folder would be looked for on a network
-        raise ModelError(f"model folder {config.model}: found no such folder, expected one with a tokenizer")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model folder {config.model}: found no tokenizer that can be read") from error
+    tokenizer = load_tokenizer(config.model)
     notation = pick_preset(config.model, tokenizer, config.prompt, config.encoder).notation(tokenizer)
     notation = notation if config.loss == "auto" else replace(notation, loss=config.loss)
     example = tokenize(_prompt(view, config.what, notation), tokenizer)

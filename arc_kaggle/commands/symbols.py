@@ -26,6 +26,7 @@ from arc_kaggle.text.token_symbols import (
     one_token,
     parse_set,
     propose_set,
+    split_symbol,
 )
 
 
@@ -53,7 +54,12 @@ class SymbolsReport:
     tokenizers: tuple[str, ...]
     candidates: tuple[Symbol, ...]
     limit: int
-    checked: SetVerdict
+    members: str
+    """The ten characters that were to be checked."""
+    split: tuple[str, ...]
+    """Of each of them that is not one token everywhere: where, and what was found."""
+    checked: SetVerdict | None
+    """None where some of them are not one token."""
     proposed: SetVerdict | None
     """A set that is closed in every tokenizer; None where there are no ten such characters."""
     longest_digit_runs: tuple[int, ...]
@@ -73,9 +79,9 @@ def run(config: SymbolsConfig) -> int:
 
 
 def symbols(config: SymbolsConfig) -> SymbolsReport:
-    """Work out every verdict. Raises ConfigError for paths and sets, PromptError for a symbol that is not one token."""
+    """Work out every verdict. Raises ConfigError for paths and sets, PromptError for a closed vocabulary."""
     members, vocabularies = parse_set(config.check), load_vocabularies(config.tokenizer)
-    checked = tuple(one_token(member, vocabularies) for member in members)
+    split = tuple(fault for member in members if (fault := split_symbol(member, vocabularies)))
     candidates = find_candidates(vocabularies)
     verdict = partial(check_set, vocabularies=vocabularies, seed=config.seed)
     proposed = propose_set(candidates, vocabularies)
@@ -85,7 +91,9 @@ def symbols(config: SymbolsConfig) -> SymbolsReport:
         tokenizers=tuple(vocabulary.name for vocabulary in vocabularies),
         candidates=candidates,
         limit=config.limit,
-        checked=verdict(checked),
+        members=members,
+        split=split,
+        checked=None if split else verdict(tuple(one_token(member, vocabularies) for member in members)),
         proposed=verdict(proposed) if proposed else None,
         longest_digit_runs=runs,
         tokens_per_cell={e.spec: tuple(_tokens_per_cell(e, v, config.seed) for v in vocabularies) for e in encoders},
@@ -99,7 +107,11 @@ def format_report(report: SymbolsReport) -> str:
     lines = [f"{len(report.candidates)} characters are one token in {' and '.join(report.tokenizers)};"]
     lines[0] += f" {n_isolated} are isolated (part of no other token). The first {len(listed)}:"
     lines += [*_symbol_lines(listed, report.tokenizers), ""]
-    lines += [*_set_lines("Checked", report.checked, report.tokenizers), ""]
+    if report.checked:
+        lines += [*_set_lines("Checked", report.checked, report.tokenizers), ""]
+    else:
+        lines += [f"Checked set {' '.join(report.members)}: no symbols for this tokenizer"]
+        lines += [*(f"  {fault}" for fault in report.split), ""]
     if report.proposed:
         lines += [*_set_lines("Proposed", report.proposed, report.tokenizers), ""]
     else:

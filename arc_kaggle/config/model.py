@@ -102,7 +102,8 @@ def recipe_in_card(model: Path) -> str:
     if not path.exists():
         return "lora"
     try:
-        name = read_json_file(path)["recipe"]
+        card = read_json_file(path)
+        name = card["recipe"] if "recipe" in card or "prompt" not in card else "lora"
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{path}: {error!r:.200}, expected a JSON object with a recipe, such as lora") from error
     if not isinstance(name, str):

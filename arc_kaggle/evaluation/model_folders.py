@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from arc_kaggle.config.adapter import ADAPTER_FILE
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.card import ModelCard, read_card
 from arc_kaggle.system.inputs import open_input_file, read_json_file
 
-ADAPTER_FILE = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
 MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin", "adapter_*", *TOKENIZER_FILES)
 """The files of a model folder that its answers depend on, beside its card."""

@@ -1,11 +1,11 @@
-"""What stands beside the weights in a model folder: the prompt format and the recipe they were made for, and facts."""
+"""The model card: which prompt and which recipe the weights of a folder were made for, and how they were made."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.config.tune import Loss
@@ -13,7 +13,7 @@ from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.system.files import write_json
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.text.notation import Notation
-from arc_kaggle.text.presets import Preset
+from arc_kaggle.text.presets import Preset, find_preset
 from arc_kaggle.text.prompt_format import PromptFormat
 
 
@@ -21,22 +21,39 @@ from arc_kaggle.text.prompt_format import PromptFormat
 class ModelCard:
     """`recipe` names how the model is tuned at test time; `facts` say how it was made."""
 
-    prompt_format: PromptFormat
-    recipe: str
-    facts: dict[str, Any]
-    encoder: str = "minimal"
-    loss: Loss = "outputs_but_first"
+    prompt_format: PromptFormat | None
+    """The format itself; None where the card names a prompt instead."""
+    recipe: str = "lora"
+    facts: dict[str, Any] = field(default_factory=dict)
+    encoder: str = ""
+    """Encoder spec; the prompt's own where empty."""
+    loss: Loss | None = None
+    """What a training prompt trains; the prompt's own where None."""
     inputs_format: PromptFormat | None = None
+    prompt: str = ""
+    """Name of the prompt, as `--prompt` takes it, in place of a format."""
+
+    def __post_init__(self) -> None:
+        """Raises PromptError."""
+        if (self.prompt_format is None) is not bool(self.prompt):
+            found = f"prompt_format and prompt {self.prompt!r}" if self.prompt else "neither prompt nor prompt_format"
+            raise PromptError(f"found {found}, expected one of the two")
 
     @classmethod
     def of(cls, notation: Notation, recipe: str, facts: dict[str, Any]) -> ModelCard:
         """The card of a model that reads and writes this notation."""
         return cls(notation.format, recipe, facts, notation.encoder.spec, notation.loss, notation.inputs)
 
-    @property
-    def preset(self) -> Preset:
-        """How tasks are put to the model."""
-        return Preset(self.prompt_format, self.encoder, self.loss, self.inputs_format)
+    def preset(self, tokenizer: Any) -> Preset:
+        """How tasks are put to the model that has this tokenizer. Raises PromptError."""
+        if self.prompt_format is None:
+            preset = find_preset(self.prompt, tokenizer)
+        else:
+            preset = Preset(self.prompt_format, inputs=self.inputs_format)
+        return replace(preset, encoder=self.encoder or preset.encoder, loss=self.loss or preset.loss)
+
+
+_KINDS = {"recipe": str, "facts": dict, "encoder": str, "loss": str, "prompt": str}
 
 
 def read_card(folder: Path) -> ModelCard | None:
@@ -46,29 +63,33 @@ def read_card(folder: Path) -> ModelCard | None:
         return None
     try:
         value = read_json_file(path)
-        formats = {"prompt_format": format_from_json(value["prompt_format"])}
-        if value.get("inputs_format") is not None:
-            formats["inputs_format"] = format_from_json(value["inputs_format"])
-        card = ModelCard(**{**value, **formats})
-        _check_types(card)
-        return card
-    except (OSError, ValueError, KeyError, TypeError, PromptError) as error:
-        found = error if isinstance(error, (PromptError, TypeError)) else repr(error)
-        raise ModelError(
-            f"{path}: {found}, expected prompt_format (begin, input, output, end), recipe, facts, and perhaps "
-            "encoder, loss, inputs_format"
-        ) from error
+        if not isinstance(value, dict):
+            raise PromptError(f"found {value!r:.60}, expected an object")
+        return ModelCard(**{"prompt_format": None} | dict(_read_field(name, found) for name, found in value.items()))
+    except (OSError, ValueError, PromptError) as error:
+        found = error if isinstance(error, PromptError) else repr(error)
+        raise ModelError(f"{path}: {found}; docs/models.md says what such a file holds") from error
 
 
-def _check_types(card: ModelCard) -> None:
-    """Raise TypeError that names the entry whose value is of another type than the card has."""
-    for name, kind in (("recipe", str), ("facts", dict), ("encoder", str), ("loss", str)):
-        if not isinstance(found := getattr(card, name), kind):
-            raise TypeError(f"found {found!r:.60} for {name}, expected {'an object' if kind is dict else 'a text'}")
+def _read_field(name: str, value: Any) -> tuple[str, Any]:
+    """A field of a card and its value. Raises PromptError."""
+    known = [each.name for each in fields(ModelCard)]
+    if name not in known:
+        raise PromptError(f"found {name!r}, the nearest that exists is {get_close_matches(name, known, 1, 0.0)[0]!r}")
+    if name in ("prompt_format", "inputs_format"):
+        return name, None if value is None and name == "inputs_format" else format_from_json(value)
+    if not isinstance(value, _KINDS[name]) and not (name == "loss" and value is None):
+        expected = "an object" if _KINDS[name] is dict else "a text"
+        raise PromptError(f"found {value!r:.60} for {name}, expected {expected}")
+    if name == "loss" and value is not None and value not in get_args(Loss):
+        raise PromptError(f"found {value!r:.60} for loss, expected one of {', '.join(get_args(Loss))}")
+    return name, value
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    write_json(folder / CARD_FILE, asdict(card))
+    """Write the card beside the weights; a format or a prompt that it does not have is left out."""
+    plain = {name: value for name, value in asdict(card).items() if value not in (None, "")}
+    write_json(folder / CARD_FILE, plain)
 
 
 def format_from_json(value: Any) -> PromptFormat:
@@ -78,7 +99,7 @@ def format_from_json(value: Any) -> PromptFormat:
     """
     if not isinstance(value, dict):
         raise PromptError(f"prompt_format: found {value!r:.60}, expected an object")
-    known = {field.name: field for field in fields(PromptFormat)}
+    known = {each.name: each for each in fields(PromptFormat)}
     for name, found in value.items():
         if name not in known:
             nearest = get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
@@ -86,6 +107,6 @@ def format_from_json(value: Any) -> PromptFormat:
         expected = {"str": (str,), "str | None": (str, type(None)), "bool": (bool,)}[str(known[name].type)]
         if not isinstance(found, expected):
             raise PromptError(f"prompt_format: found {found!r:.60} as {name!r}, expected {known[name].type}")
-    if missing := [name for name, field in known.items() if field.default is MISSING and name not in value]:
+    if missing := [name for name, each in known.items() if each.default is MISSING and name not in value]:
         raise PromptError(f"prompt_format: found no {', '.join(missing)}")
     return PromptFormat(**value)

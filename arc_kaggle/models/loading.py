@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -14,10 +13,10 @@ from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.models.four_bit import keep_one_layout, nf4_options
-from arc_kaggle.models.memory_formulas import check_layers
+from arc_kaggle.models.weight_files import load_network, one_line
 from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.notation import Notation
-from arc_kaggle.text.presets import Preset, find_preset
+from arc_kaggle.text.presets import Preset, changed, find_preset
 from arc_kaggle.text.tokenizer_checks import check_notation
 
 if TYPE_CHECKING:
@@ -72,24 +71,13 @@ def load_model(
     `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
     capability 8.0 on, else fp16 (a T4 has no bf16).
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"model folder {folder}: found no config.json, expected a Hugging Face causal LM folder")
-    check_layers(folder)
     target = pick_device(device)
     chosen = pick_precision(target, precision)
     on_cpu = target.type == "cpu"
     options = nf4_options(DTYPES[chosen], target) if four_bit else {}
-    try:
-        network = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32 if on_cpu else DTYPES[chosen], local_files_only=True, **options
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model folder {folder}: {_one_line(error)}") from error
+    network = load_network(folder, torch.float32 if on_cpu else DTYPES[chosen], **options)
+    tokenizer = load_tokenizer(folder)
     autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
     network = keep_one_layout(network) if four_bit else network.to(target)
     return in_notation(network, pick_preset(card or folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
@@ -99,6 +87,18 @@ def load_asked(options: ModelOptions) -> LoadedModel:
     """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`."""
     where = options.model, options.precision, options.device
     return load_model(*where, options.prompt, options.encoder, options.four_bit, options.card_folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, as transformers has it. Raises ModelError for one that cannot be read."""
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():  # transformers would look for its name on a network
+        raise ModelError(f"model folder {folder}: found no such folder, expected one with a tokenizer")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # its libraries raise what they like
+        raise ModelError(f"model folder {folder}: found no tokenizer that can be read: {one_line(error)}") from error
 
 
 def in_notation(network: Any, notation: Notation, autocast: torch.dtype | None) -> LoadedModel:
@@ -128,11 +128,12 @@ def pick_preset(folder: Path, tokenizer: Any, prompt: str = "auto", encoder: str
 
     `encoder` is a spec in place of the preset's own. Raises PromptError, ConfigError or ModelError.
     """
-    card = read_card(folder) if prompt == "auto" else None
-    if card is None and prompt != "auto":
+    name, *added = prompt.split("+")
+    if name != "auto":
         preset = find_preset(prompt, tokenizer)
     else:
-        preset = card.preset if card else _plain_preset(folder, tokenizer)
+        card = read_card(folder)
+        preset = changed(card.preset(tokenizer) if card else _plain_preset(folder, tokenizer), added)
     return replace(preset, encoder=encoder) if encoder else preset
 
 
@@ -161,7 +162,3 @@ def stock_weights(network: Any) -> dict[str, torch.Tensor]:
         if all(tensor.data_ptr() != known.data_ptr() for known in weights.values()):
             weights[name] = tensor
     return weights
-
-
-def _one_line(error: Exception) -> str:
-    return shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")

@@ -145,4 +145,4 @@ def result_of(
 
 
 def _reasons(predictions: Sequence[Prediction]) -> Counter[str]:
-    return Counter(prediction.reason or "answered" for prediction in predictions)
+    return Counter(prediction.outcome for prediction in predictions)

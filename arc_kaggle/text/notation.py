@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from arc_kaggle.config.tune import Loss
-from arc_kaggle.errors import PromptError
-from arc_kaggle.tasks.grid import Grid
+from arc_kaggle.errors import DecodeError, PromptError
+from arc_kaggle.tasks.grid import MAX_SIDE, Grid
 from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.prompt_format import Prompt, PromptFormat
-from arc_kaggle.text.tokens import TokenIds, Tokenizer, single_token, token_limit
+from arc_kaggle.text.tokens import TokenIds, Tokenizer, single_token, token_ids, token_limit
+
+MOST_LINES = MAX_SIDE + 2
+"""Lines of the tallest grid and its fence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Notation:
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, without begin and end tokens."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return token_ids(text, self.tokenizer)
 
     def n_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a prompt, whose spans are tokenized one by one."""
@@ -85,3 +90,32 @@ class Notation:
     def read(self, completion: str) -> Grid:
         """The grid of a completion, shape (height, width). Raises DecodeError where it is not exactly one grid."""
         return self.encoder.decode(self.answer_text(completion))
+
+    def extract(self, completion: str) -> Grid | None:
+        """The last grid that a completion holds among other words; None where the format asks for exact answers alone.
+
+        With `PromptFormat.extract` as `lines` it is the longest run of whole lines that ends last, else the last match
+        of that regular expression that is a grid.
+        """
+        if self.format.extract is None:
+            return None
+        text = self.answer_text(completion)
+        pieces = _runs_of_lines(text) if self.format.extract == "lines" else _matches(self.format.extract, text)
+        for piece in pieces:
+            try:
+                return self.encoder.decode(piece)
+            except DecodeError:
+                continue
+        return None
+
+
+def _runs_of_lines(text: str) -> Iterator[str]:
+    """All runs of neighbouring lines, those that end last first, and of these the longest first."""
+    lines = text.split("\n")
+    for end in range(len(lines), 0, -1):
+        yield from ("\n".join(lines[start:end]) for start in range(max(0, end - MOST_LINES), end))
+
+
+def _matches(pattern: str, text: str) -> Iterator[str]:
+    """The matches of a pattern, the last first; of one with groups its first group."""
+    return (match[1 if match.re.groups else 0] or "" for match in reversed([*re.finditer(pattern, text)]))

@@ -91,20 +91,35 @@ class ChatTokenizer(Protocol):
 
     all_special_tokens: Sequence[str]
 
-    def apply_chat_template(self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
+    def apply_chat_template(
+        self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool, **options: Any
+    ) -> Any: ...
 
 
-def chat_format(tokenizer: ChatTokenizer, texts: ChatTexts, system: str | None) -> PromptFormat:
+def chat_format(
+    tokenizer: ChatTokenizer, texts: ChatTexts, system: str | None, template: str | None = None
+) -> PromptFormat:
     """The prompt format of a tokenizer's own chat template. Raises PromptError where the template does not fit.
 
     The template is rendered once with sentinels and cut at them; without a system text it may add its own. It may
     write today's date too, as Llama 3's does: keep the format (in the model card) instead of making it anew.
+    `template` names one of a tokenizer's several templates, `default` where it is not given.
     """
+    named: dict[str, Any] = {} if template is None else {"chat_template": _template(tokenizer, template)}
 
     def render(messages: Messages) -> str:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False, **named))
 
     return cut_chat(render, tokenizer.all_special_tokens, texts, system)
+
+
+def _template(tokenizer: Any, name: str) -> str:
+    """One of a tokenizer's templates by its name. Raises PromptError."""
+    known = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
+    if name not in known:
+        names = ", ".join(known) or "none by name"
+        raise PromptError(f"chat template: found no {name!r} in the tokenizer, expected one of its own: {names}")
+    return str(known[name])
 
 
 def cut_chat(
@@ -112,19 +127,22 @@ def cut_chat(
 ) -> PromptFormat:
     """The prompt format of a chat that `render` writes; an answer ends with the first special token behind it."""
     messages = [("system", SYSTEM)] * (system is not None) + [("user", USER), ("assistant", ANSWER)]
+    hint = "choose --prompt chat-no-system" if system is not None else "choose a preset, or write a format"
     try:
         text = render([{"role": role, "content": content} for role, content in messages])
     except Exception as error:  # templates raise what they like, for a role that they do not know too
-        raise PromptError(f"chat template: {error}, expected it to take {[role for role, _ in messages]}") from error
+        raise PromptError(
+            f"chat template: {error}, expected it to take {[role for role, _ in messages]}; {hint}"
+        ) from error
     for role, sentinel in messages:
         if text.count(sentinel) != 1:
             raise PromptError(
                 f"chat template: found the text of the {role} turn {text.count(sentinel)} times in {text[-300:]!r}, "
-                "expected it once; without it there is no response template: choose a preset, or write a format"
+                f"expected it once; without it there is no response template: "
+                f"{hint if role == 'system' else 'choose a preset, or write a format'}"
             )
-    before, rest = text.split(USER)
-    between, end = rest.split(ANSWER)
-    begin = before.replace(SYSTEM, system or "") + texts.begin
+    before, between, end = _around(text, system)
+    begin = before + texts.begin
     stop = min((token for token in special_tokens if token and token in end), key=end.index, default="")
     if not stop:
         raise PromptError(
@@ -138,6 +156,16 @@ def cut_chat(
     return fmt if verify is None else replace(fmt, verify=verify, right=YES, wrong=NO)
 
 
+def _around(text: str, system: str | None) -> tuple[str, str, str]:
+    """The text before the user's words, between these and the answer, and behind it, wherever the system text went."""
+    if not text.index(USER) < text.index(ANSWER):
+        raise PromptError(f"chat template: found the answer before the question in {text[-300:]!r}, expected it behind")
+    before, _, rest = text.partition(USER)
+    between, _, end = rest.partition(ANSWER)
+    before, between, end = (part.replace(SYSTEM, system or "") for part in (before, between, end))
+    return before, between, end
+
+
 def _second_turn(
     render: Callable[[Messages], str], fmt: PromptFormat, messages: Sequence[tuple[str, str]], question: str
 ) -> str | None:
@@ -149,6 +177,8 @@ def _second_turn(
         return None
     between = text.partition(ANSWER)[2].partition(VERDICT)[0]
     if not question or not between.startswith(fmt.answer_end) or between.count(ASK) != 1 or VERDICT not in text:
+        return None
+    if SYSTEM in between:  # the system text went to the last question, so that the first one reads otherwise
         return None
     return between.removeprefix(fmt.answer_end).replace(ASK, question)
 
@@ -183,6 +213,8 @@ INPUT_FROM_INPUTS = ChatTexts(
 
 ARC24_SYSTEM = "You are a helpful assistant."
 ARC24_ENCODER = "shape+rows+minimal"
+CHATS = {"chat": ARC24_SYSTEM, "chat-no-system": None}
+"""The system text of prompts in a tokenizer's own chat template, by their names."""
 
 
 def _chatml(messages: Messages) -> str:
@@ -221,23 +253,48 @@ PRESETS = {
 }
 
 
-def find_preset(name: str, tokenizer: Any) -> Preset:
-    """A preset by name for a tokenizer; `chat` is arc24's texts in the tokenizer's own chat template.
+CHANGES: dict[str, dict[str, Any]] = {
+    "prefill": {"prefill": True},
+    "no-prefill": {"prefill": False},
+    "extract": {"extract": "lines"},
+}
+"""What can be added to the name of a prompt, and the fields of its format that it sets."""
 
-    Raises PromptError for an unknown name, or where the tokenizer lacks what the preset needs.
+
+def find_preset(name: str, tokenizer: Any) -> Preset:
+    """A preset by name for a tokenizer, with what is added by `+`, as in `chat+no-prefill+extract`.
+
+    `chat` is arc24's texts in the tokenizer's own chat template, `chat-no-system` the same without a system turn, and
+    `chat:NAME` another of its templates. Raises PromptError for an unknown name, or where the tokenizer lacks what the
+    preset needs.
     """
-    if name == "chat":
+    name, *added = name.split("+")
+    kind, _, template = name.partition(":")
+    if kind in CHATS:
         output, inputs = (
-            chat_format(tokenizer, texts, ARC24_SYSTEM) for texts in (OUTPUT_FROM_EXAMPLES, INPUT_FROM_INPUTS)
+            chat_format(tokenizer, texts, CHATS[kind], template or None)
+            for texts in (OUTPUT_FROM_EXAMPLES, INPUT_FROM_INPUTS)
         )
-        return replace(PRESETS["arc24"], format=output, inputs=inputs)
-    return preset_of(name).for_tokens(tokenizer.bos_token, tokenizer.eos_token)
+        preset = replace(PRESETS["arc24"], format=output, inputs=inputs)
+    else:
+        preset = preset_of(name).for_tokens(tokenizer.bos_token, tokenizer.eos_token)
+    return changed(preset, added)
+
+
+def changed(preset: Preset, added: Sequence[str]) -> Preset:
+    """A preset with some of CHANGES. Raises PromptError for a name that is none of them."""
+    for name in added:
+        if name not in CHANGES:
+            raise PromptError(f"prompt: found {name!r} behind a +, expected one of {', '.join(CHANGES)}")
+        inputs = None if preset.inputs is None else replace(preset.inputs, **CHANGES[name])
+        preset = replace(preset, format=replace(preset.format, **CHANGES[name]), inputs=inputs)
+    return preset
 
 
 def preset_of(name: str) -> Preset:
     """A preset by name, its `{bos}` and `{eos}` still to be filled by `for_tokens`. Raises PromptError."""
     if name not in PRESETS:
         nearest = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
-        known = ", ".join([*PRESETS, "chat"])
+        known = ", ".join([*PRESETS, *CHATS])
         raise PromptError(f"prompt preset: found {name!r}, the nearest is {nearest!r}; there are {known}")
     return PRESETS[name]

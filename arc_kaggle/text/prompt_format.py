@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from arc_kaggle.errors import PromptError
@@ -52,6 +53,9 @@ class PromptFormat:
     right: str | None = None
     """The verdict on a right answer, one token."""
     wrong: str | None = None
+    extract: str | None = None
+    """How an answer among other words is found: `lines` for the last run of whole lines that is a grid, or a regular
+    expression whose first group, else whole match, is one; None where only exact answers count."""
 
     def __post_init__(self) -> None:
         verdict = (self.verify, self.right, self.wrong)
@@ -60,6 +64,12 @@ class PromptFormat:
                 f"prompt format: found verify {self.verify!r}, right {self.right!r} and wrong {self.wrong!r}, expected "
                 "a text and two different verdicts, or none of the three"
             )
+        try:
+            re.compile(self.extract or "")
+        except re.error as error:
+            raise PromptError(
+                f"prompt format: found extract {self.extract!r}: {error}, expected `lines` or a regular expression"
+            ) from error
         end = self.end if self.query_end is None else self.query_end
         if not end:
             raise PromptError("prompt format: found no text for `end`; without it no answer ever ends")

@@ -109,11 +109,21 @@ class Vocabulary:
     n_containing: Counter[str]
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.encode_all([text])[0]
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        return _encode_all(self.tokenizer, texts, self.name)
+
+
+def _encode_all(tokenizer: Tokenizer, texts: list[str], name: str) -> list[list[int]]:
+    """Token ids of texts. Raises PromptError where a closed vocabulary cannot write them."""
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    except Exception as error:  # the library has no class for a character that a vocabulary does not have
+        raise PromptError(
+            f"tokenizer {name}: {error}, expected one that takes any text; a closed vocabulary has no symbols to "
+            "choose from, so keep the encoder that the model was trained with"
+        ) from error
 
 
 def parse_set(check: str) -> str:
@@ -142,14 +152,14 @@ def load_vocabularies(paths: Iterable[Path]) -> tuple[Vocabulary, ...]:
 def _load(file: Path, name: str) -> Vocabulary:
     tokenizer = open_tokenizer(file)
     spellings = {token_id: spelling for spelling, token_id in tokenizer.get_vocab(with_added_tokens=True).items()}
-    texts = _decode_each(tokenizer, sorted(spellings))
+    texts = _decode_each(tokenizer, sorted(spellings), name)
     containing = Counter(character for token in texts.values() for character in set(token))
     return Vocabulary(name, tokenizer, texts, spellings, _merge_ranks(file.read_text(encoding="utf-8")), containing)
 
 
-def _decode_each(tokenizer: Tokenizer, ids: list[int]) -> dict[int, str]:
+def _decode_each(tokenizer: Tokenizer, ids: list[int], name: str) -> dict[int, str]:
     # Behind a digit, because some decoders drop the space of a first token.
-    before = tokenizer.encode("0", add_special_tokens=False).ids
+    (before,) = _encode_all(tokenizer, ["0"], name)
     start = tokenizer.decode(before, skip_special_tokens=False)
     texts = tokenizer.decode_batch([[*before, token_id] for token_id in ids], skip_special_tokens=False)
     return {token_id: text.removeprefix(start) for token_id, text in zip(ids, texts, strict=True)}
@@ -162,14 +172,22 @@ def _merge_ranks(tokenizer_json: str) -> dict[tuple[str, str], int]:
 
 
 def one_token(character: str, vocabularies: Iterable[Vocabulary]) -> Symbol:
-    """A character that must be one token in every vocabulary. Raises PromptError."""
+    """A character that is one token in every vocabulary. Raises PromptError for any other."""
+    if fault := split_symbol(character, vocabularies):
+        raise PromptError(f"symbol {fault}; choose another symbol")
+    return _symbol(character, vocabularies)
+
+
+def split_symbol(character: str, vocabularies: Iterable[Vocabulary]) -> str | None:
+    """Where a character is not one token of its own, as a text; None where it is one in every vocabulary."""
     for vocabulary in vocabularies:
         if not _is_own_token(ids := vocabulary.encode(character), character, vocabulary):
-            raise PromptError(
-                f"symbol {character!r} in {vocabulary.name}: found {len(ids)} tokens that decode to "
-                f"{vocabulary.tokenizer.decode(ids)!r}, expected one that decodes to it; choose another symbol"
+            decoded = vocabulary.tokenizer.decode(ids)
+            return (
+                f"{character!r} in {vocabulary.name}: found {len(ids)} tokens that decode to {decoded!r}, expected one "
+                "that decodes to it"
             )
-    return _symbol(character, vocabularies)
+    return None
 
 
 def _is_own_token(ids: list[int], character: str, vocabulary: Vocabulary) -> bool:

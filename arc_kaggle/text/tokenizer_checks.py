@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from arc_kaggle.errors import ArcKaggleError, PromptError
+from arc_kaggle.errors import PromptError
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS, Grid
 from arc_kaggle.tasks.task import Pair, Query, Task
 from arc_kaggle.text.encoders import (
@@ -27,7 +27,7 @@ from arc_kaggle.text.encoders import (
 )
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.prompt import query_prompt, with_answer
-from arc_kaggle.text.tokens import NOT_TRAINED, Example, Tokenizer, tokenize
+from arc_kaggle.text.tokens import NOT_TRAINED, Example, Tokenizer, token_ids, tokenize
 
 CELL_SPECS = ("minimal", "repeat(3)", "separated('|')", "colours", "replace('ñò÷ûąćďęĚĞ')+minimal")
 """Ways to write cells that are tried where a tokenizer merges those asked for."""
@@ -63,18 +63,6 @@ def check_notation(notation: Notation) -> int:
 
     The largest answer goes through tokens and back: it must come out whole, with one stop token, at its end.
     """
-    try:
-        return _check_round_trip(notation)
-    except ArcKaggleError:
-        raise
-    except Exception as error:  # a closed vocabulary raises what it likes for characters that it does not have
-        raise PromptError(
-            f"tokenizer: {type(error).__name__}: {error}, expected it to take every text of the encoder "
-            f"{notation.encoder.spec} and of the prompt format; choose those that the model was trained with"
-        ) from error
-
-
-def _check_round_trip(notation: Notation) -> int:
     check_cells(notation.tokenizer, notation.encoder)
     stop_id, written = notation.stop_id, notation.encoder.encode
     rows = np.arange(MAX_SIDE) % N_COLOURS
@@ -116,16 +104,16 @@ Cut = list[str]
 def _first_merged(tokenizer: Tokenizer, encoder: GridEncoder) -> tuple[str, Cut, Cut] | None:
     """(a text, tokens found, tokens expected), as short as can be, where cells are not tokens of their own."""
     pieces, cells = _cell_pattern(encoder)
-    ids_of = {cell: tokenizer.encode(cell, add_special_tokens=False) for cell in cells}
+    ids_of = {cell: token_ids(cell, tokenizer) for cell in cells}
     shortest = min(ids_of.values(), key=len)
     for cell, ids in ids_of.items():
         if len(ids) != len(shortest):
             return cell, _cut(ids, tokenizer), _cut(shortest, tokenizer)
     for text in map(_rows_encoder(encoder).encode, _probes()):
-        found = tokenizer.encode(text, add_special_tokens=False)
+        found = token_ids(text, tokenizer)
         for piece in (parts := pieces.findall(text)):
             if piece not in ids_of:
-                ids_of[piece] = tokenizer.encode(piece, add_special_tokens=False)
+                ids_of[piece] = token_ids(piece, tokenizer)
         if found != (apart := [token_id for piece in parts for token_id in ids_of[piece]]):
             at = next((i for i, (a, b) in enumerate(zip(found, apart, strict=False)) if a != b), len(apart))
             return text, _cut(found[at : at + 4], tokenizer), _cut(apart[at : at + 4], tokenizer)
@@ -176,7 +164,7 @@ def _fixes(tokenizer: Tokenizer, encoder: GridEncoder) -> Iterator[GridEncoder]:
     """The same lines and fence around other cells, where the tokenizer keeps those apart."""
     for spec in CELL_SPECS:
         other = _with_cells(encoder, parse_encoder(spec))
-        with suppress(Exception):  # a closed vocabulary raises what it likes for characters that it does not have
+        with suppress(PromptError):  # of a closed vocabulary that does not have its characters
             if not _first_merged(tokenizer, other):
                 yield other
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from arc_kaggle.errors import PromptError
+from arc_kaggle.errors import ArcKaggleError, PromptError
 from arc_kaggle.text.prompt_format import Prompt
 
 NOT_TRAINED = -100
@@ -33,12 +33,25 @@ class Example:
     labels: TokenIds
 
 
+def token_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of a text, without begin and end tokens. Raises PromptError where a closed vocabulary cannot write it."""
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except ArcKaggleError:
+        raise
+    except Exception as error:  # the library has no class for a character that a vocabulary does not have
+        raise PromptError(
+            f"tokenizer: {error} in {text!r:.60}, expected it to take every text of the encoder and of the prompt "
+            "format; choose the --encoder and the --prompt that the model was trained with"
+        ) from error
+
+
 def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> Example:
     """Ids and labels of a prompt. Spans are tokenized one by one: no token ever crosses a span's border."""
     ids: list[int] = []
     labels: list[int] = []
     for span in prompt.spans:
-        span_ids = tokenizer.encode(span.text, add_special_tokens=False) if span.text else []
+        span_ids = token_ids(span.text, tokenizer) if span.text else []
         ids += span_ids
         labels += span_ids if span.trained else [NOT_TRAINED] * len(span_ids)
     return Example(np.array(ids, dtype=np.int64), np.array(labels, dtype=np.int64))
@@ -46,7 +59,7 @@ def tokenize(prompt: Prompt, tokenizer: Tokenizer) -> Example:
 
 def single_token(text: str, tokenizer: Tokenizer, role: str) -> int:
     """The id of a text that must be exactly one token, such as the end of an answer. Raises PromptError."""
-    ids = tokenizer.encode(text, add_special_tokens=False)
+    ids = token_ids(text, tokenizer)
     if len(ids) != 1:
         raise PromptError(
             f"{role}: {text!r} is {len(ids)} tokens, expected 1; choose another text in the prompt format"

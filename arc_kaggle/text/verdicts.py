@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from arc_kaggle.config.options import Drop
-from arc_kaggle.errors import ArcKaggleError, PromptError
+from arc_kaggle.errors import PromptError
 from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
 from arc_kaggle.tasks.grid import N_COLOURS, Grid, same_grid
 from arc_kaggle.tasks.task import Pair, Query, Task
@@ -20,7 +20,7 @@ from arc_kaggle.text.fit_prompt import fit_training
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.prompt import query_prompt
 from arc_kaggle.text.prompt_format import Prompt, PromptFormat, Span
-from arc_kaggle.text.tokens import Example, TokenIds, Tokenizer, single_token
+from arc_kaggle.text.tokens import Example, TokenIds, Tokenizer, single_token, token_ids
 
 MOST_CHANGED = 0.25
 """Largest share of a right answer's cells that get another colour where some do."""
@@ -36,7 +36,7 @@ class Verdicts:
 
     def endings(self, tokenizer: Tokenizer) -> tuple[TokenIds, TokenIds]:
         """Ids of the question with each verdict behind it, right and wrong. Raises PromptError."""
-        question = tokenizer.encode(self.question, add_special_tokens=False) if self.question else []
+        question = token_ids(self.question, tokenizer) if self.question else []
         verdicts = (single_token(text, tokenizer, "verdict") for text in (self.right, self.wrong))
         right, wrong = (np.array([*question, verdict], dtype=np.int64) for verdict in verdicts)
         return right, wrong
@@ -56,15 +56,7 @@ def verdicts_of(fmt: PromptFormat) -> Verdicts:
 def check_verdicts(notation: Notation) -> None:
     """Raise PromptError for a format that asks for no verdict, or a tokenizer to which one is not one token."""
     verdicts = verdicts_of(notation.format)
-    try:
-        right, wrong = verdicts.endings(notation.tokenizer)
-    except ArcKaggleError:
-        raise
-    except Exception as error:  # a closed vocabulary raises what it likes for characters that it does not have
-        raise PromptError(
-            f"tokenizer: {error}, expected it to take the question {verdicts.question!r} and the verdicts "
-            f"{verdicts.right!r} and {verdicts.wrong!r}; choose others in the prompt format"
-        ) from error
+    right, wrong = verdicts.endings(notation.tokenizer)
     if np.array_equal(right, wrong):
         raise PromptError(
             f"verdict: {verdicts.right!r} and {verdicts.wrong!r} are the same token {right[-1]}, expected two; choose "

@@ -88,8 +88,11 @@ UNREADABLE: dict[str, tuple[Change, str]] = {
     "unknown architecture": (edit_json("config.json", model_type="nope"), "model type `nope`"),
     "no causal LM": (edit_json("config.json", model_type="t5"), "AutoModelForCausalLM"),
     "a million layers": (edit_json("config.json", num_hidden_layers=10**6), "says 1,000,000 layers, but its saf"),
-    "weights of another shape": (edit_json("config.json", hidden_size=128), "RuntimeError"),
-    "no weights": (remove("model.safetensors"), "no file named model.safetensors"),
+    "weights of another shape": (
+        edit_json("config.json", hidden_size=128),
+        "of another shape model.embed_tokens.weight, ",
+    ),
+    "no weights": (remove("model.safetensors"), "found no weights, expected *.safetensors or *.bin"),
     "weights are text": (write("model.safetensors", "broken" * 100), "SafetensorError"),
     "weights are empty": (write("model.safetensors", ""), "SafetensorError"),
     "weights are cut off": (cut("model.safetensors"), "SafetensorError"),

@@ -16,9 +16,9 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from arc_kaggle.config.tune import Loss
-from arc_kaggle.errors import ModelError, PromptError
+from arc_kaggle.errors import DecodeError, ModelError, PromptError
 from arc_kaggle.models.card import CARD_FILE, ModelCard, format_from_json, read_card, write_card
-from arc_kaggle.tasks.grid import Grid, as_grid
+from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
 from arc_kaggle.tasks.task import Task, task_from_json
 from arc_kaggle.text.encoders import parse_encoder
 from arc_kaggle.text.notation import Notation
@@ -66,11 +66,13 @@ class TemplateTokenizer(FileTokenizer):
         self.all_special_tokens: Sequence[str] = [t.content for t in inner.get_added_tokens_decoder().values()]
         self.chat_template = config["chat_template"]
 
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> str:
+    def apply_chat_template(
+        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, chat_template: str | None = None
+    ) -> str:
         assert not tokenize
         environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
         given = {"messages": conversation, "bos_token": self.bos_token, "add_generation_prompt": add_generation_prompt}
-        return environment.from_string(self.chat_template).render(given, raise_exception=_refuse)
+        return environment.from_string(chat_template or self.chat_template).render(given, raise_exception=_refuse)
 
 
 def _refuse(message: str) -> None:
@@ -92,7 +94,7 @@ def small_tokenizer() -> TemplateTokenizer:
 
 
 SMALL = small_tokenizer()
-NAMES = (*PRESETS, "chat")
+NAMES = (*PRESETS, "chat", "chat-no-system")
 
 
 def notation_of(name: str) -> Notation:
@@ -296,7 +298,124 @@ def test_a_template_that_does_not_fit_is_refused(template: str, message: str) ->
         chat(template)
 
 
+REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+WITH_SYSTEM = "(system + '\n\n' if loop.last or loop.revindex == 2 else '') + m.content"
+MOVING = (
+    "{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{% for m in messages if m.role != 'system' %}"
+    "{% if m.role == 'user' %}[INST] {{ " + WITH_SYSTEM + " }}[/INST]"
+    "{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
+"""As Mistral's: the system text stands in the last question."""
+BEHIND = MOVING.replace(WITH_SYSTEM, "m.content + ' ' + system")
+
+
+def tokenizer_with(template: Any) -> TemplateTokenizer:
+    return TemplateTokenizer(SMALL.tokenizer, {"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": template})
+
+
+def test_a_template_that_refuses_the_system_turn_is_named_the_way_out() -> None:
+    tokenizer = tokenizer_with(REFUSING)
+    with pytest.raises(PromptError, match=r"no system role, .*; choose --prompt chat-no-system$"):
+        find_preset("chat", tokenizer)
+    fmt = find_preset("chat-no-system", tokenizer).format
+    assert fmt == PRESETS["arc24-no-system"].format
+
+
+@pytest.mark.parametrize("template", [MOVING, BEHIND], ids=["into the question", "behind the question"])
+def test_a_system_turn_that_moves_leaves_no_mark_of_ours(template: str) -> None:
+    tokenizer = tokenizer_with(template)
+    fmt = find_preset("chat", tokenizer).format
+    assert (fmt.begin + (fmt.query_output or "")).count(ARC24_SYSTEM) == 1
+    assert "-TEXT-" not in repr(fmt) and fmt.verify is None, "a first question that reads otherwise asks for no verdict"
+    assert find_preset("chat-no-system", tokenizer).format.begin.count(ARC24_SYSTEM) == 0
+
+
+def test_one_of_several_templates_is_chosen_by_name() -> None:
+    tokenizer = tokenizer_with({"plain": CHATML, "inst": MOVING})
+    assert find_preset("chat:plain", tokenizer).format == PRESETS["arc24"].format
+    assert find_preset("chat-no-system:inst", tokenizer).format.begin.startswith("[INST] ")
+    with pytest.raises(PromptError, match=r"^chat template: found no 'tools' in the tokenizer, .*: plain, inst$"):
+        find_preset("chat:tools", tokenizer)
+    with pytest.raises(PromptError, match=r"^chat template: found no 'tools' in the tokenizer, .*: none by name$"):
+        find_preset("chat:tools", SMALL)
+
+
+def test_the_prefilled_start_of_an_answer_is_an_option() -> None:
+    chosen, without = (find_preset(name, SMALL).notation(SMALL) for name in ("chat", "chat+no-prefill"))
+    (query,) = TASK.queries
+    assert query_prompt(query, chosen).text == query_prompt(query, without).text + "```grid"
+    assert without.completion(TASK.train[0].input) == "```grid" + chosen.completion(TASK.train[0].input)
+    assert find_preset("plain+prefill", SMALL).format.prefill
+    with pytest.raises(
+        PromptError, match=r"^prompt: found 'prefil' behind a \+, expected one of prefill, no-prefill, "
+    ):
+        find_preset("chat+prefil", SMALL)
+
+
+# Answers among other words
+
+
+@pytest.mark.parametrize("spec", ["minimal", "rows+minimal", "shape+rows+minimal", "separated('|')"])
+def test_the_last_grid_among_other_words_is_found_where_that_is_asked_for(spec: str) -> None:
+    strict, lenient = (
+        find_preset(name, SMALL).notation(SMALL).in_encoder(parse_encoder(spec)) for name in ("plain", "plain+extract")
+    )
+    for grid in some_grids():
+        other, text = (strict.encoder.encode(each) for each in (as_grid([[9, 9]]), grid))
+        wrapped = f"First I saw\n{other}\nSo the answer is:\n{text}\nI am sure.<eos>"
+        assert strict.extract(wrapped) is None
+        with pytest.raises(DecodeError):
+            lenient.read(wrapped)
+        found = lenient.extract(wrapped)
+        assert found is not None and same_grid(found, grid)
+    assert lenient.extract("I do not know.<eos>") is None
+
+
+def test_a_pattern_finds_an_answer_inside_a_line() -> None:
+    notation = find_preset("plain", SMALL).notation(SMALL)
+    notation = replace(notation, format=replace(notation.format, extract=r"answer: ([0-9\n]+)"))
+    found = notation.extract("answer: 11 no, answer: 12\n34 and answer: 5\n66!<eos>")
+    assert found is not None and same_grid(found, as_grid([[1, 2], [3, 4]])), "the last that is a grid"
+    with pytest.raises(PromptError, match=r"^prompt format: found extract '\('"):
+        replace(notation.format, extract="(")
+
+
 # The model card
+
+
+@pytest.mark.parametrize("name", ["arc24", "chat-no-system", "plain+extract"])
+def test_a_card_may_name_a_prompt(name: str, tmp_path: Path) -> None:
+    (tmp_path / CARD_FILE).write_text(json.dumps({"prompt": name}))
+    card = read_card(tmp_path)
+    assert card is not None and card.preset(SMALL) == find_preset(name, SMALL) and card.recipe == "lora"
+    (tmp_path / CARD_FILE).write_text(json.dumps({"prompt": name, "encoder": "minimal", "loss": "outputs"}))
+    card = read_card(tmp_path)
+    assert card is not None and (card.preset(SMALL).encoder, card.preset(SMALL).loss) == ("minimal", "outputs")
+    write_card(tmp_path, card)
+    again = read_card(tmp_path)
+    assert again is not None and again.preset(SMALL) == card.preset(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({}, "found neither prompt nor prompt_format, expected one of the two"),
+        (
+            {"prompt": "plain", "prompt_format": {"begin": "", "input": "I", "output": "O", "end": "E"}},
+            "one of the two",
+        ),
+        ({"promt": "plain"}, "found 'promt', the nearest that exists is 'prompt'"),
+        ({"prompt": "plain", "recipe": []}, r"found \[\] for recipe, expected a text"),
+        ({"prompt": "plain", "facts": 3}, "found 3 for facts, expected an object"),
+        ({"prompt": "plain", "loss": "none"}, "found 'none' for loss, expected one of outputs_but_first, "),
+        ({"prompt": ["plain"]}, r"found \['plain'\] for prompt, expected a text"),
+    ],
+)
+def test_a_card_that_is_wrong_is_refused_by_its_field(card: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / CARD_FILE).write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=message):
+        read_card(tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)

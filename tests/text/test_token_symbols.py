@@ -12,6 +12,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from arc_kaggle.commands.symbols import SymbolsConfig, SymbolsReport, symbols
+from arc_kaggle.config.solve import BOX_FOLDER
 from arc_kaggle.errors import ConfigError, PromptError
 from arc_kaggle.text.token_symbols import Closure, check_set, load_vocabularies, one_token, parse_set
 
@@ -237,9 +238,16 @@ def test_a_set_that_is_no_set_of_ten(check: str, message: str) -> None:
         parse_set(check)
 
 
-def test_a_symbol_that_is_not_one_token(make: Make) -> None:
-    with pytest.raises(PromptError, match=r"symbol 'ñ' in small: found 2 tokens .* expected one .*choose another"):
-        report_of(make("xyz"), check=WITH_N_TILDE)
+def test_a_symbol_that_is_not_one_token_is_reported_beside_the_candidates(make: Make) -> None:
+    report = report_of(make("xyz"), check=WITH_N_TILDE)
+    assert report.checked is None and report.candidates
+    assert "Checked set ñ b c d e f g h i j: no symbols for this tokenizer" in report.text
+    assert "'ñ' in small: found 2 tokens that decode to 'ñ', expected one that decodes to it" in report.text
+
+
+def test_a_closed_vocabulary_has_no_symbols() -> None:
+    with pytest.raises(PromptError, match=r"^tokenizer box: WordLevel error: .*, expected one that takes any text; "):
+        report_of(BOX_FOLDER)
 
 
 def test_neither_torch_nor_transformers_is_imported() -> None:

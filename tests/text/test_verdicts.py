@@ -124,7 +124,7 @@ def test_a_verdict_is_one_token_and_not_the_other() -> None:
     check_verdicts(FAKE_NOTATION)
     with pytest.raises(PromptError, match=r"^verdict: '12' is 2 tokens, expected 1"):
         check_verdicts(replace(FAKE_NOTATION, format=replace(FAKE_FORMAT, right="12")))
-    with pytest.raises(PromptError, match=r"^tokenizer: .* expected it to take the question 'yes\?' and the verdicts"):
+    with pytest.raises(PromptError, match=r"^tokenizer: .* in 'yes\?', expected it to take every text"):
         check_verdicts(replace(FAKE_NOTATION, format=replace(FAKE_FORMAT, verify="yes?")))
 
     class Blind(Letters):

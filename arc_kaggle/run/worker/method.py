@@ -102,7 +102,7 @@ def answer_views(
     until = deadline.earlier(config.generate.max_seconds * len(tasks))
     for prediction in predict(requests, method.interpreter, config.generate, until, known):
         keep(prediction)
-        answered[prediction.task_id].reasons[prediction.reason or "answered"] += 1
+        answered[prediction.task_id].reasons[prediction.outcome] += 1
     return answered
 
 

@@ -45,7 +45,8 @@ class FitConfig:
     max_tokens: Count = 4096
     """Most tokens of a prompt, of a prompt with its answer, and of a training example."""
     prompt: str = "arc24"
-    """Prompt preset: plain, arc24, arc24-no-system, architects, nvarc, or chat for the model's own chat template."""
+    """Prompt preset: plain, arc24, arc24-no-system, architects, nvarc, or chat or chat-no-system for the model's
+    own chat template."""
     encoder: str = ""
     """Encoder spec; the preset's own where empty."""
     answer_tokens: Count | Literal["auto"] = "auto"

@@ -28,8 +28,9 @@ class EngineOptions:
     """How any model is run and asked."""
 
     prompt: str = "auto"
-    """The prompt format: plain, arc24, arc24-no-system, architects, nvarc, chat for the tokenizer's own chat template,
-    or auto for the one that the model's card names (plain without a card)."""
+    """The prompt format: plain, arc24, arc24-no-system, architects, nvarc, chat or chat-no-system for the
+    tokenizer's own chat template, or auto for the one that the model's card names (plain without a card). The ends
+    +no-prefill and +extract change it (docs/models.md)."""
     encoder: str = ""
     """How grids are written as text, such as shape+rows+minimal. The one that belongs to --prompt where it is
     empty."""

@@ -105,6 +105,8 @@ def chat_format(
     write today's date too, as Llama 3's does: keep the format (in the model card) instead of making it anew.
     `template` names one of a tokenizer's several templates, `default` where it is not given.
     """
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise PromptError("chat template: found none in the tokenizer, expected one; choose a preset, such as plain")
     named: dict[str, Any] = {} if template is None else {"chat_template": _template(tokenizer, template)}
 
     def render(messages: Messages) -> str:

@@ -331,6 +331,11 @@ def test_a_system_turn_that_moves_leaves_no_mark_of_ours(template: str) -> None:
     assert find_preset("chat-no-system", tokenizer).format.begin.count(ARC24_SYSTEM) == 0
 
 
+def test_a_tokenizer_without_a_template_has_no_chat() -> None:
+    with pytest.raises(PromptError, match=r"^chat template: found none in the tokenizer, expected one; choose"):
+        find_preset("chat", tokenizer_with(None))
+
+
 def test_one_of_several_templates_is_chosen_by_name() -> None:
     tokenizer = tokenizer_with({"plain": CHATML, "inst": MOVING})
     assert find_preset("chat:plain", tokenizer).format == PRESETS["arc24"].format

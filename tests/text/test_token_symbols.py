@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from arc_kaggle.commands.symbols import SymbolsConfig, SymbolsReport, symbols
-from arc_kaggle.config.solve import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.errors import ConfigError, PromptError
 from arc_kaggle.text.token_symbols import Closure, check_set, load_vocabularies, one_token, parse_set
 

@@ -15,12 +15,12 @@ from models import digest, lively_model, logits_of, weights_of
 from safetensors.torch import load_file, save_file
 
 from arc_kaggle.cli import main
-from arc_kaggle.commands.merge import load_network
 from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.loading import LoadedModel, save_model
 from arc_kaggle.models.vocabulary_cut import CutTokenizer, shrink
+from arc_kaggle.models.weight_files import load_network
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning.pretrained import KEPT_FILE
@@ -131,7 +131,7 @@ def test_a_merged_folder_is_the_adapted_model(kind: str, config: LoraConfig, tmp
     expected = logits_of(pretrain(tmp_path / "it", base(kind), config).network)
     before = digests(tmp_path)
     assert main(["merge", str(tmp_path / "base"), str(tmp_path / "it"), "--out", str(tmp_path / "merged")]) == 0
-    merged = load_network(tmp_path / "merged")
+    merged = load_network(tmp_path / "merged", torch.float32)
     torch.testing.assert_close(logits_of(merged), expected, rtol=1e-4, atol=1e-3)
     assert not torch.allclose(logits_of(base(kind).network), expected, atol=0.1)
     assert merged.config.tie_word_embeddings is (kind == "llama" and config is MIDDLE)
@@ -166,7 +166,7 @@ def test_an_adapter_of_a_cut_vocabulary_merges_into_the_whole_model(kind: str, t
     model = cut(base(kind))
     pretrain(tmp_path / "it", model, ENDS)
     assert main(["merge", str(tmp_path / "base"), str(tmp_path / "it"), "--out", str(tmp_path / "merged")]) == 0
-    merged, new_ids = replace(base(kind), network=load_network(tmp_path / "merged")), [3, 1, 8, 8, 0, 5]
+    merged, new_ids = replace(base(kind), network=load_network(tmp_path / "merged", torch.float32)), [3, 1, 8, 8, 0, 5]
     found = logits_at(merged, [KEPT[i] for i in new_ids])[:, list(KEPT)]
     torch.testing.assert_close(found, logits_at(model, new_ids), rtol=1e-4, atol=1e-3)
     rows, base_rows = (each.network.get_input_embeddings().weight for each in (merged, base(kind)))

@@ -256,5 +256,5 @@ def test_a_merge_leaves_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["merge", *words]) == 2
     assert "found it there already" in capsys.readouterr().err
     assert main(["merge", *words, "--overwrite"]) == 2
-    assert f"base {tmp_path / 'base'}: found no config.json" in capsys.readouterr().err
+    assert f"model folder {tmp_path / 'base'}: found no config.json" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]

@@ -123,7 +123,7 @@ def test_a_card_that_cannot_be_read_is_refused(folder: Path, text: str) -> None:
 @pytest.mark.parametrize("name", ["recipe", "facts", "encoder", "loss"])
 def test_a_card_whose_entry_is_a_list_is_refused_by_its_name(folder: Path, name: str) -> None:
     edit_json(CARD_FILE, **{name: ["box"]})(folder)
-    with pytest.raises(ModelError, match=rf"{CARD_FILE}: found \['box'\] for {name}, expected (a text|an object), "):
+    with pytest.raises(ModelError, match=rf"{CARD_FILE}: found \['box'\] for {name}, expected (a text|an object); "):
         read_card(folder)
 
 

@@ -1,4 +1,4 @@
-"""Is a training rule part of an evaluation set? By id, or by any pair up to symmetry and colours."""
+"""Is a training rule part of an evaluation set? By id, or by any pair up to symmetry and colours, swapped or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ class LeakFinder:
         self._canonical = {canonical_pair(pair): task.id for task, pair in pairs}
 
     def find(self, pair: Pair) -> str | None:
-        """The id of the evaluation task that holds this pair up to symmetry and colours, or None."""
+        """The id of the evaluation task that holds this pair up to symmetry and colours, or None.
+
+        Also where input and output have changed places: the inverse of a rule gives its answers away as well.
+        """
+        return self._find(pair) or (self._find(Pair(pair.output, pair.input)) if pair.output is not None else None)
+
+    def _find(self, pair: Pair) -> str | None:
         if _fingerprint(pair) not in self._fingerprints:
             return None
         return self._canonical.get(canonical_pair(pair))

@@ -124,3 +124,12 @@ def test_a_pair_of_equal_fingerprint_is_not_a_leak() -> None:
 
 def test_ids_of_all_tasks_are_known() -> None:
     assert LeakFinder([small_task(), Task("a", (PAIR,), (PAIR,))]).ids == {"small", "a"}
+
+
+@given(pairs(30), augmentations())
+def test_a_pair_whose_input_and_output_changed_places_is_found(pair: Pair, augmentation: Augmentation) -> None:
+    assert pair.output is not None
+    other = disguised(pair, augmentation)
+    assert other.output is not None
+    finder = LeakFinder([Task("evaluation", (pair,), ())])
+    assert finder.find(Pair(other.output, other.input)) == "evaluation"

@@ -84,14 +84,17 @@ def rows_of(config: TrainConfig) -> list[dict[str, Any]]:
 
 
 LEAKS = {
-    "by its id": (replace(random_task("other"), id="secret"), "rule secret: 4 of 4 pairs, by ['its id']"),
+    "by its id": (
+        replace(random_task("other"), id="secret"),
+        "rule secret: 4 of 4 pairs leak, an evaluation task has the same id",
+    ),
     "by a train pair": (
         replace(random_task("other"), test=(disguised(SECRET.train[1]),)),
-        "rule other: 1 of 4 pairs, by ['a pair of secret']",
+        "rule other: 1 of 4 pairs leak, task secret has them too",
     ),
     "by a test pair": (
         replace(random_task("other"), train=(disguised(SECRET.test[0]), *random_task("other").train)),
-        "rule other: 1 of 5 pairs, by ['a pair of secret']",
+        "rule other: 1 of 5 pairs leak, task secret has them too",
     ),
 }
 leaks = pytest.mark.parametrize(("leaking", "said"), LEAKS.values(), ids=LEAKS.keys())

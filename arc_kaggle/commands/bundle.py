@@ -1,4 +1,4 @@
-"""command `bundle`: its subcommands, each a config dataclass and a function of it."""
+"""Command `bundle`: it builds, verifies, installs and describes what a notebook without a network needs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class InstallConfig:
     """Install a bundle into this environment without a network; the same as `python install.py` in the bundle."""
 
     root: Path = field(default_factory=installer.default_root)
-    """Where to look for the bundle."""
+    """Folder below which the bundle is looked for."""
     bundle: Path | None = None
-    """Its folder, instead of looking for it."""
+    """Folder of the bundle itself, which is then not looked for."""
     without_gpu: bool = False
-    """Neither ask for a driver nor import what needs a GPU."""
-    no_uv: bool = False
-    """Install by pip even where there is uv."""
+    """Neither check the driver of a GPU nor import what needs one."""
+    uv: bool = True
+    """Install by uv where it is there, which is faster than pip."""
 
 
 BundleCommand = (
@@ -61,6 +61,6 @@ def run(config: BundleCommand) -> int:
 def _install(config: InstallConfig, say: Callable[[str], None]) -> None:
     try:
         folder = config.bundle or installer.choose_bundle(config.root)
-        installer.install(folder, config.without_gpu, not config.no_uv, say)
+        installer.install(folder, config.without_gpu, config.uv, say)
     except installer.InstallError as error:
         raise BundleError(str(error)) from error

@@ -40,7 +40,8 @@ class CombineConfig:
     select: str = ""
     """Which of the tasks, as for `solve`."""
     by: Literal["votes", "log_prob"] = "votes"
-    """How predictions count: each 1, or each the exponential of its mean log-probability per token, 0..1."""
+    """The weight of a prediction in the vote. votes: 1. log_prob: the exponential of its mean log-probability per
+    token, from 0 to 1."""
     overwrite: bool = False
     """Replace a submission that is there already."""
 

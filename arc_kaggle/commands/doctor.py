@@ -32,13 +32,14 @@ class DoctorConfig:
     inputs: Path = field(default_factory=input_root)
     """Folder below which Kaggle mounts competitions, models, bundles and notebooks."""
     competition: str = "auto"
-    """Part of the competition's path there, where there are several."""
+    """A part of the competition's path there, needed only where several competitions are mounted."""
     model: Path = BOX_FOLDER
-    """Model folder that a child process loads, fine-tunes for two steps and asks; the one that ships if not given."""
+    """Model folder that a child process loads, fine-tunes for two steps and asks; the default is the model that
+    ships with the package."""
     working: Path = Path()
-    """Folder that a submission is written to."""
+    """Folder that a submission would be written to."""
     system: Path = Path("/")
-    """Root of the file system that tells the image and the memory."""
+    """Root of the file system, whose /etc and /sys tell the image and the memory."""
     json: bool = False
     """Print JSON in place of lines."""
 

@@ -45,15 +45,15 @@ class FitConfig:
     max_tokens: Count = 4096
     """Most tokens of a prompt, of a prompt with its answer, and of a training example."""
     prompt: str = "arc24"
-    """Prompt preset: plain, arc24, arc24-no-system, architects, nvarc, or chat or chat-no-system for the model's
-    own chat template."""
+    """The prompt format: plain, arc24, arc24-no-system, architects, nvarc, or chat or chat-no-system for the
+    tokenizer's own chat template."""
     encoder: str = ""
-    """Encoder spec; the preset's own where empty."""
+    """How grids are written as text; the way that belongs to --prompt where it is empty."""
     answer_tokens: Count | Literal["auto"] = "auto"
-    """Tokens of an answer and its end; `auto` for the known answer's, else those of the task's longest grid."""
+    """Tokens of an answer and its end; auto takes those of the known answer, or else of the task's longest grid."""
     drop: Literal["last", "largest", "least_similar"] = "last"
-    """Which train pair is left out first: the last, the one with most tokens, or the one whose input is least like the
-    input that is asked for."""
+    """Which train pair is left out first: the last, the largest in tokens, or the one whose input is least similar to
+    the test input."""
     table: bool = False
     """Print what every encoder costs under this prompt format instead, as a Markdown table."""
 

@@ -34,11 +34,12 @@ class ShowConfig:
     tasks: str
     """Task set or file, as for `solve`."""
     select: str = "0"
-    """Which tasks, as for `solve`; the first where not given."""
+    """Which of the tasks, as for `solve`; the default is the first one."""
     skip_bad: bool = False
     """Leave out tasks and files that cannot be read, with a line each."""
     what: Literal["task", "view", "training_prompt", "query_prompt"] = "task"
-    """A task; a task seen through an augmentation; what TTFT trains on; what inference asks."""
+    """task: its pairs. view: the task seen through an augmentation. training_prompt: what test-time fine-tuning trains
+    on, token by token. query_prompt: what the model is asked, token by token."""
     view: Views = 0
     """Position of the view among those that `solve` would take; 0 is the task as it is."""
     seed: Seed = 0
@@ -46,13 +47,14 @@ class ShowConfig:
     model: Path = BOX_FOLDER
     """Model folder whose tokenizer makes the prompt."""
     prompt: str = "auto"
-    """How the task is put to the model, as for `solve`."""
+    """The prompt format, as for `solve`."""
     encoder: str = ""
-    """How grids are written, as for `solve`."""
+    """How grids are written as text, as for `solve`."""
     loss: Loss | Literal["auto"] = "auto"
-    """What a training prompt trains, as for `solve --tune.loss`."""
+    """Which tokens of a training prompt are trained, as for `solve --tune.loss`."""
     out: Path | None = None
-    """File to draw into, .svg or .png; of several tasks each adds its id to the name. The terminal where not given."""
+    """File to draw into, .svg or .png; of several tasks each adds its id to the name. Where it is not given, the
+    terminal is drawn into."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

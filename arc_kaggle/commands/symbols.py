@@ -35,7 +35,7 @@ class SymbolsConfig:
     """List the characters that are one token in every given tokenizer, and check a set of ten for use as colours."""
 
     tokenizer: tyro.conf.UseAppendAction[tuple[Path, ...]]
-    """Model folders or tokenizer.json files."""
+    """A model folder or a tokenizer.json file; give the option again for each further one."""
     check: str = " ".join(ARC24_SYMBOLS)
     """Ten characters to check, with spaces between them."""
     limit: Natural = 20

@@ -37,21 +37,23 @@ class SynthConfig:
     out: Path
     """A pair file (.jsonl, .jsonl.xz), or Kaggle's format (.json; the last pair of a rule is its test)."""
     n_rules: Count = 1000
-    """Rules to write."""
+    """Number of rules to write."""
     n_pairs: Annotated[int, Range(2, 1000)] = 5
-    """Pairs a rule."""
+    """Pairs of every rule."""
     seed: Seed = 0
-    """Equal seeds write equal files; rule by rule, however many are asked for."""
+    """Seed of the rules. Rule i of a seed is always the same, however many rules are asked for."""
     difficulty: Share = 1.0
-    """The upper end, 0..1: 0 gives grids of 3 to 6 cells a side, 1 of up to 24 and chains of up to three rules."""
+    """Highest difficulty, 0..1. At 0 grids have 3 to 6 cells a side; at 1 they have up to 24, and up to three rules are
+    chained."""
     families: tuple[str, ...] = ()
-    """Families (`gravity`) or chains of them (`crop_largest+tile`) to take in turn; any where not given."""
+    """Families (`gravity`) or chains of them (`crop_largest+tile`) to take in turn; all of
+    them where none is given."""
     against: tuple[str, ...] = ("arc1:evaluation", "arc2:evaluation")
     """Evaluation sets that no pair may come from, up to symmetry and colours."""
     sheet: Path | None = None
     """Picture to draw the first rules into, .png or .svg."""
     sheet_rules: Annotated[int, Range(1, 1000)] = 64
-    """Rules on the picture."""
+    """Most rules on the picture."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

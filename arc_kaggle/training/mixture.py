@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -186,9 +186,9 @@ def keep_clean(rules: Iterable[Rule], finder: LeakFinder) -> tuple[list[Rule], l
     """
     clean, leaks = [], []
     for rule in tqdm(rules, desc="leak check", unit="rule"):
-        found = {pair: "its id" for pair in rule.pairs} if rule.id in finder.ids else _leaking(rule, finder)
+        found = dict.fromkeys(rule.pairs, "") if rule.id in finder.ids else _leaking(rule, finder)
         if found:
-            leaks.append(f"rule {rule.id}: {len(found)} of {len(rule.pairs)} pairs, by {sorted(set(found.values()))}")
+            leaks.append(_leak_line(rule, found))
         kept = tuple(pair for pair in rule.pairs if pair not in found)
         clean += [replace(rule, pairs=kept) if found else rule] if len(kept) >= 2 else []
     return clean, leaks
@@ -196,7 +196,15 @@ def keep_clean(rules: Iterable[Rule], finder: LeakFinder) -> tuple[list[Rule], l
 
 def _leaking(rule: Rule, finder: LeakFinder) -> dict[Pair, str]:
     found = {pair: finder.find(pair) for pair in rule.pairs}
-    return {pair: f"a pair of {task_id}" for pair, task_id in found.items() if task_id}
+    return {pair: task_id for pair, task_id in found.items() if task_id}
+
+
+def _leak_line(rule: Rule, found: Mapping[Pair, str]) -> str:
+    """`found` holds for each pair that leaks the task that has it; no id where the whole rule has the id of a task."""
+    which = f"{len(found)} of {len(rule.pairs)} pairs leak"
+    if task_ids := sorted({task_id for task_id in found.values() if task_id}):
+        return f"rule {rule.id}: {which}, task {' and '.join(task_ids)} has them too"
+    return f"rule {rule.id}: {which}, an evaluation task has the same id"
 
 
 def split_rules(rules: Sequence[Rule], hold_out: float) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:

@@ -69,7 +69,7 @@ def test_a_rule_that_keeps_fewer_than_two_pairs_is_dropped(tmp_path: Path) -> No
     leaking = Task("other", tuple(map(disguised, SECRET.train)), random_task("other").test)
     mixture = load_mixture(replace(with_leak(tiny_config(tmp_path), leaking), drop_leaks=True))
     assert set(rules_of(mixture)) == {task.id for task in CLEAN}
-    assert mixture.leaks == ("rule other: 3 of 4 pairs, by ['a pair of secret']",)
+    assert mixture.leaks == ("rule other: 3 of 4 pairs leak, task secret has them too",)
 
 
 def test_arc2_training_holds_most_of_arc1_evaluation(tmp_path: Path) -> None:

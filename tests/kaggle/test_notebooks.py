@@ -24,6 +24,7 @@ import pytest
 from kaggle_tree import SLUG, Tree, hidden_tasks
 
 from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.kaggle.bundle.profile import PINNED_IMAGE
 from arc_kaggle.kaggle.machines import MACHINES, MODELS
 from arc_kaggle.kaggle.mounts import RERUN_VARIABLE, TEST_FILE
@@ -104,7 +105,7 @@ def test_kaggle_can_push_a_notebook(name: str) -> None:
 
 def test_the_submission_has_one_option_for_each_choice() -> None:
     options = re.findall(r"^([A-Z_]+) =", config_cell(notebook("submission")).source, re.MULTILINE)
-    assert options == ["MODEL", "PRESET", "ENGINE", "TUNER", "TIME_LIMIT_MINUTES", "COMPETITION", "OPTIONS"]
+    assert options == ["MODEL", "ADAPTER", "PRESET", "ENGINE", "TUNER", "TIME_LIMIT_MINUTES", "COMPETITION", "OPTIONS"]
 
 
 def test_the_readme_names_every_preset() -> None:
@@ -216,6 +217,37 @@ def test_a_rerun_answers_the_hidden_tasks_in_time(flat: bool, tmp_path: Path) ->
     assert f"{n_answered} of {n_all}" in session.said and "my-model" in session.said
     assert not (session.working / "rehearsal").exists()
     assert (f"package at {ROOT / 'arc_kaggle'}" in session.said) == (KERNEL is None)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("flat", [False, True], ids=["competitions/SLUG", "SLUG"])
+def test_an_adapter_that_is_attached_answers_with_its_base(flat: bool, tmp_path: Path) -> None:
+    """Nothing names it; `make test-real` takes a real language model for the base."""
+    session = Session(tmp_path, flat)
+    session.tree.add_competition(hidden_tasks(1))
+    base = session.tree.add_model("base", source=Path(os.environ.get("ARC_KAGGLE_REAL_MODEL", BOX_FOLDER)))
+    adapter = session.tree.root / ("mine" if flat else "datasets/someone/mine")
+    write_adapter(base, adapter)
+    quick = {"recipe": "lora", "tune.steps": 1, "tune.max_tokens": 1024, "generate.n_views": 1, "quick_views": 1}
+    config = {"TIME_LIMIT_MINUTES": 8, "OPTIONS": {**quick, "workers": 1}}
+    assert session.run("submission", config, **{RERUN_VARIABLE: "1"}) == 0, session.said
+    assert f"adapter       {adapter}" in session.said
+    used = json.loads((session.working / "config.json").read_text())
+    assert (used["adapter"], used["tune"]["lora"]["rank"]) == (str(adapter), 2)
+    reports = json.loads((session.working / "report.json").read_text())["reports"]
+    assert [report["run"]["tune"]["tuned"] for report in reports] == [True], session.said
+    assert session.answered[1] >= 1
+
+
+def write_adapter(base: Path, folder: Path) -> None:
+    from arc_kaggle.config.tune import LoraConfig
+    from arc_kaggle.models.loading import load_model
+    from arc_kaggle.tuning.tunable_weights import LoraAdapter
+
+    adapter = LoraAdapter(load_model(base, "fp32", "cpu"), LoraConfig(rank=2))
+    adapter.reset(0)
+    folder.mkdir(parents=True)
+    adapter.save(folder)
 
 
 @pytest.mark.torch

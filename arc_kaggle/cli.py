@@ -19,7 +19,9 @@ import tyro
 from arc_kaggle import __version__
 from arc_kaggle.config.json import nearest
 from arc_kaggle.config.model import BOX_FOLDER, ModelOptions
+from arc_kaggle.config.saved import saved_options
 from arc_kaggle.errors import ArcKaggleError, ConfigError
+from arc_kaggle.kaggle.machines import as_words
 from arc_kaggle.system.threads import thread_environment
 
 COMMANDS = {
@@ -42,8 +44,13 @@ COMMANDS = {
 }
 """Each is a module of `arc_kaggle.commands` with a function `run` of its config, which prints and gives the exit code.
 It is imported when it is called."""
+CONFIG, TAKE_SAVED = "--config", ("solve", "preflight", "evaluate")
+"""The option that names the config.json of a run, and the commands that take it."""
 USAGE = "usage: arc-kaggle COMMAND [OPTIONS]"
-FOOTER = "arc-kaggle COMMAND --help lists its options; arc-kaggle --version tells the version"
+FOOTER = (
+    "arc-kaggle COMMAND --help lists its options; arc-kaggle --version tells the version\n"
+    "solve, preflight and evaluate take --config FILE, the config.json that a run has left"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,12 +79,33 @@ def run_command(name: str, words: Sequence[str]) -> int:
         raise ConfigError(f"command {name!r}: no such command{nearest(name, COMMANDS)}; expected one of {known}")
     run = import_module(f"arc_kaggle.commands.{name.replace('-', '_')}").run
     kind = typing.get_type_hints(run, include_extras=True)["config"]
+    words = with_saved(name, words)
     config: Any = tyro.cli(kind, args=words, prog=f"arc-kaggle {name}", **known_defaults(kind, words))
     return int(run(config))
 
 
+def with_saved(name: str, words: Sequence[str]) -> list[str]:
+    """The words with the options of `--config FILE`, the config.json that a run has left; options given here win."""
+    if name not in TAKE_SAVED or CONFIG not in words:
+        return list(words)
+    at = words.index(CONFIG)
+    if at + 1 == len(words):
+        raise ConfigError(f"option {CONFIG.strip('-')}: found no file behind it, expected the config.json of a run")
+    rest = [*words[:at], *words[at + 2 :]]
+    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest if word.startswith("--")}
+    saved = {option: value for option, value in saved_options(Path(words[at + 1])).items() if option not in given}
+    if name != "evaluate":
+        return [*as_words(saved), *rest]
+    recipe, model = saved.pop("recipe", "auto"), saved.pop("model", None)
+    first = [str(model)] if model and not (rest and not rest[0].startswith("--")) else []
+    recipes = {} if "recipes" in given else {"recipes": ["none", recipe]}
+    return [*first, *rest, *as_words({**saved, **recipes})]
+
+
 def known_defaults(kind: Any, words: Sequence[str]) -> dict[str, Any]:
     """The defaults of a config of one model: those of the recipe that is named, or else that of its card."""
+    if hasattr(kind, "known_tune"):  # of several models
+        return {"default": kind(tune=tyro.cli(kind, args=words, prog="arc-kaggle evaluate").known_tune)}
     if not (isinstance(kind, type) and issubclass(kind, ModelOptions)):
         return {}
     early = argparse.ArgumentParser(prog="arc-kaggle", add_help=False, allow_abbrev=False)

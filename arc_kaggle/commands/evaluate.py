@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from arc_kaggle.config.model import BOX_FOLDER, EngineOptions, options_of
+from arc_kaggle.config.model import BOX_FOLDER, BY_RECIPE, EngineOptions, card_folder, options_of, recipe_of
 from arc_kaggle.config.options import Count, Minutes, check_ranges
 from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.engines.choice import Choice, settle
 from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.evaluation.columns import Evaluation
@@ -47,6 +48,10 @@ class EvaluateConfig(EngineOptions):
     recipes: tuple[str, ...] = ("none", "auto")
     """Test-time fine-tuning by name, each as `solve --recipe`: none for no fine-tuning, auto for what the model's card
     names."""
+    tune: TuneConfig = BY_RECIPE
+    """Fine-tuning under the recipe that is not `none`, where it is another than that recipe's own, as for `solve`."""
+    adapter: Path | None = None
+    """LoRA adapter to judge on the one model that is named, as for `solve`."""
     base: Path | None = None
     """Model folder that the adapters belong to; the one that their own configs name where it is not given."""
     compare: tuple[Path, ...] = ()
@@ -58,6 +63,8 @@ class EvaluateConfig(EngineOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.adapter and (self.base or len(self.checkpoints) > 1):
+            raise ConfigError(f"option adapter: found {len(self.checkpoints)} models, expected the one that it is on")
         if not self.recipes:
             raise ConfigError("option recipes: found none, expected one or more, such as none box")
         if self.compare and (self.checkpoints or len(self.compare) < 2):
@@ -65,6 +72,21 @@ class EvaluateConfig(EngineOptions):
                 f"option compare: found {len(self.compare)} files and {len(self.checkpoints)} checkpoints, expected "
                 "two files or more, and no checkpoint"
             )
+
+    @property
+    def known_tune(self) -> TuneConfig:
+        """The fine-tuning that options of --tune start from: that of the first recipe of the first model."""
+        recipe = next((name for name in self.recipes if name != "none"), "none")
+        return recipe_of(card_folder((self.checkpoints or (BOX_FOLDER,))[0], self.adapter), recipe)
+
+    @property
+    def given_tune(self) -> TuneConfig:
+        """The fine-tuning that options give in place of a recipe's own. Raises ConfigError for several recipes."""
+        if self.tune in (BY_RECIPE, self.known_tune):
+            return BY_RECIPE
+        if len(tuned := [name for name in self.recipes if name != "none"]) > 1:
+            raise ConfigError(f"option tune: found it with the recipes {', '.join(tuned)}, expected one beside none")
+        return self.tune
 
 
 def run(config: EvaluateConfig) -> int:
@@ -93,7 +115,7 @@ def evaluate(
     tasks = select_tasks(whole, config.select)
     if unknown := [task.id for task in tasks if not task.has_solution]:
         raise TaskError(f"tasks {config.tasks}: {len(unknown)} have no solution, the first is {unknown[0]}")
-    models = find_model_folders(config.checkpoints or (BOX_FOLDER,), config.base)
+    models = find_models(config)
     parts = [part for model in models for part in plan(config, model, tasks)]
     done = {part: seconds for part in parts if (seconds := part.seconds()) is not None}
     _make_folder(config.out)
@@ -104,6 +126,12 @@ def evaluate(
         evaluation = gather(config, tasks, len(whole), [part for part in parts if part in done])
         _write(config.out, evaluation)
     return evaluation
+
+
+def find_models(config: EvaluateConfig) -> list[ModelFolder]:
+    """The models to judge, or the one adapter on its model. Raises ModelError."""
+    named = config.checkpoints or (BOX_FOLDER,)
+    return find_model_folders((config.adapter,), *named) if config.adapter else find_model_folders(named, config.base)
 
 
 def _make_folder(out: Path) -> None:
@@ -132,8 +160,9 @@ def choose_engine(config: EvaluateConfig, model: ModelFolder, recipe: str) -> Ch
 def _template(config: EvaluateConfig, model: ModelFolder, recipe: str) -> SolveConfig:
     """Fine-tuning goes on from an adapter, as it does in a submission."""
     shared = options_of(config, EngineOptions)
+    tune = BY_RECIPE if recipe == "none" else config.given_tune
     folder, adapter = (model.base, model.folder) if model.base else (model.folder, None)
-    return SolveConfig(config.tasks, config.out, model=folder, adapter=adapter, recipe=recipe, **shared)
+    return SolveConfig(config.tasks, config.out, model=folder, adapter=adapter, recipe=recipe, tune=tune, **shared)
 
 
 def run_parts(

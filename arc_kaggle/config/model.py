@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from arc_kaggle.config.adapter import lora_of
-from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.engines import EngineChoice, TunerName, VLLMConfig
+from arc_kaggle.config.answer import GenerateConfig, RescoreConfig, Selection
+from arc_kaggle.config.engines import EngineChoice, HFConfig, TunerName, VLLMConfig
 from arc_kaggle.config.json import nearest
-from arc_kaggle.config.options import ASIDE, Processes, Seed
+from arc_kaggle.config.options import ASIDE, MOST_VIEWS, Processes, Range, Seed, Views
 from arc_kaggle.config.tune import RECIPES, Precision, TuneConfig
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.system.inputs import read_json_file
@@ -55,8 +55,17 @@ class EngineOptions:
     workers: Annotated[Processes, ASIDE] = 0
     """Worker processes, each with its own model. 0 means one for every visible GPU; without a GPU it means one, or for
     weights of up to 64 MiB one for every core (at most OMP_NUM_THREADS, where that is set)."""
+    quick_views: Annotated[Views, Range(1, MOST_VIEWS)] = 2
+    """Views of the first answer of every task, which comes before any fine-tuning."""
+    first_views: Annotated[Views, Range(1, MOST_VIEWS)] = 8
+    """Views of a task's first answer after fine-tuning. Up to --generate.n-views follow while time is left."""
+    select_by: Selection = "votes"
+    """How the two attempts are chosen among the candidates. poe, nvarc and probmul need --rescore.n-views; verify needs
+    --rescore.verify too."""
+    hf: HFConfig = field(default_factory=HFConfig)
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
+    rescore: RescoreConfig = field(default_factory=RescoreConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from arc_kaggle.config.adapter import ADAPTER_FILE, TASK_FILE, lora_of
-from arc_kaggle.config.answer import NEED_SCORES, RescoreConfig, Selection
-from arc_kaggle.config.engines import DECODING, Feature, HFConfig, check_engine, check_tuner
+from arc_kaggle.config.answer import NEED_SCORES
+from arc_kaggle.config.engines import DECODING, Feature, check_engine, check_tuner
 from arc_kaggle.config.model import ModelOptions
 from arc_kaggle.config.options import (
     ASIDE,
-    MOST_VIEWS,
     Count,
     Minutes,
     NotNegative,
     Positive,
-    Range,
-    Views,
     check_ranges,
 )
 from arc_kaggle.config.tune import LoraConfig
@@ -73,15 +70,6 @@ class SolveConfig(ModelOptions):
     """Folder that --keep-adapters has filled: its tasks are answered with those weights again, and none is tuned."""
     plan: Path | None = None
     """The plan.json of an earlier run, whose stages are then done again in the same order, whatever the clock says."""
-    quick_views: Annotated[Views, Range(1, MOST_VIEWS)] = 2
-    """Views of the first answer of every task, which comes before any fine-tuning."""
-    first_views: Annotated[Views, Range(1, MOST_VIEWS)] = 8
-    """Views of a task's first answer after fine-tuning. Up to --generate.n-views follow while time is left."""
-    select_by: Selection = "votes"
-    """How the two attempts are chosen among the candidates. poe, nvarc and probmul need --rescore.n-views; verify needs
-    --rescore.verify too."""
-    hf: HFConfig = field(default_factory=HFConfig)
-    rescore: RescoreConfig = field(default_factory=RescoreConfig)
 
     def __post_init__(self) -> None:
         ModelOptions.__post_init__(self)

@@ -24,6 +24,7 @@ from arc_kaggle.models.loading import DTYPES, LoadedModel, pick_precision
 from arc_kaggle.models.measured import measure_speed, measure_tasks, project_seconds
 from arc_kaggle.models.memory_formulas import GIB, Footprint, project, read_shape
 from arc_kaggle.models.prompt_comparison import nll_per_cell
+from arc_kaggle.run.launch.start import count_workers
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.dataset import Tasks, load_tasks
 from arc_kaggle.tasks.task import Query
@@ -158,16 +159,20 @@ def check_memory(footprint: Footprint, available: int, config: PreflightConfig) 
 
 
 def check_time(model: LoadedModel, tune: TuneConfig, config: PreflightConfig) -> Finding:
-    """From a prompt and a few decode steps that are measured here, and the lengths of a whole set of tasks."""
+    """From a prompt and a few decode steps that are measured here, and the lengths of a whole set of tasks.
+
+    The workers of the run share the tasks; that they slow each other down is not in it.
+    """
     size, median_prompt = measure_tasks(model, load_tasks(config.sized_by), config.generate)
     n_rows = max(1, min(config.generate.n_views, config.generate.tokens_per_batch // round(size.prompt + size.answer)))
     speed = measure_speed(model, median_prompt, n_rows)
     tuning, answering = project_seconds(size, speed, config.generate, tune)
-    hours, limit = config.n_run_tasks * (tuning + answering) / 3600, config.time_limit_minutes / 60
+    n_workers = count_workers(config.run)
+    hours, limit = config.n_run_tasks * (tuning + answering) / n_workers / 3600, config.time_limit_minutes / 60
     found = (
-        f"{hours:.2f} h for {config.n_run_tasks} tasks of {config.generate.n_views} views: {tuning:.1f} s fine-tuning "
-        f"and {answering:.1f} s answering each, at {speed.prefill_tokens_per_s:.0f} prompt tokens/s "
-        f"and {1000 * speed.step_seconds:.1f} ms a step of {n_rows} rows"
+        f"{hours:.2f} h for {config.n_run_tasks} tasks of {config.generate.n_views} views on {n_workers} workers: "
+        f"{tuning:.1f} s fine-tuning and {answering:.1f} s answering each, at {speed.prefill_tokens_per_s:.0f} prompt "
+        f"tokens/s and {1000 * speed.step_seconds:.1f} ms a step of {n_rows} rows"
     )
     advice = "lower generate.n_views or tune.steps; a run stops in time all the same, with tasks left unanswered"
     return Finding.of("time", hours <= limit, found, f"at most {limit:.2f} h", advice)

@@ -12,6 +12,7 @@ from typing import Any
 
 from arc_kaggle.answering.submission import SubmissionFile, choose_attempts, read_submission
 from arc_kaggle.config.model import BOX_FOLDER, CARD_FILE
+from arc_kaggle.config.saved import saved_options
 from arc_kaggle.errors import SubmissionError
 from arc_kaggle.kaggle.commands import CommandError, run
 from arc_kaggle.kaggle.machines import MODELS, Options, machine_named, model_named, options_for
@@ -30,7 +31,7 @@ def submit(
     tuner: str = "auto",
     time_limit_minutes: float = 700.0,
     competition: str = "auto",
-    options: Options | None = None,
+    options: Options | str | None = None,
     started: float | None = None,
     adapter: str = "auto",
     out: Path = Path(),
@@ -42,7 +43,8 @@ def submit(
 
     `model` is part of the path of a mounted model, a name of `MODELS`, or `box`; `adapter` is part of the path of a
     mounted LoRA adapter on it, `auto` for the one that is attached, or `none`; `preset` is a name of `MACHINES`;
-    `options` are further ones of `solve` by dotted name; `started` is when the time limit began, by `time.time()`.
+    `options` are further ones of `solve` by dotted name, or the path of the config.json that a run has left; `started`
+    is when the time limit began, by `time.time()`.
     """
     elapsed = 0.0 if started is None else time.time() - started
     deadline = Deadline.after(60 * time_limit_minutes - elapsed)
@@ -55,7 +57,7 @@ def submit(
         SubmissionFile(out / "submission.json", tasks)
         asked = {"engine": engine, "tuner": tuner}
         chosen = {name: value for name, value in asked.items() if value != "auto"}
-        settings = {**find_options(mounts, model, preset, adapter), **chosen, **(options or {})}
+        settings = {**find_options(mounts, model, preset, adapter), **chosen, **read_options(options)}
         if is_rerun():
             solve_all(file, out, settings, deadline)
         else:
@@ -78,7 +80,7 @@ def dry_run(
     preset: str = "auto",
     tasks: str = "arc1:evaluation",
     select: str = "",
-    options: Options | None = None,
+    options: Options | str | None = None,
     adapter: str = "auto",
     out: Path = Path("evaluation"),
 ) -> None:
@@ -86,9 +88,16 @@ def dry_run(
 
     Scores are printed, evaluation.json and curves.png lie in `out`. Raises MountError, ConfigError, WorkerError.
     """
-    settings = {**find_options(find_mounts(), model, preset, adapter), **(options or {})}
+    settings = {**find_options(find_mounts(), model, preset, adapter), **read_options(options)}
     where = {"tasks": tasks, "select": select, "recipes": ["none", settings.pop("recipe", "auto")], "out": out}
     run("evaluate", settings.pop("model"), options={**where, **settings})
+
+
+def read_options(options: Options | str | None) -> Options:
+    """Options as they are, or those of a run by the path of its config.json, but for model and adapter."""
+    if not isinstance(options, str):
+        return options or {}
+    return {name: value for name, value in saved_options(Path(options)).items() if name not in ("model", "adapter")}
 
 
 def find_options(mounts: Mounts, model: str, preset: str, adapter: str = "auto") -> dict[str, Any]:

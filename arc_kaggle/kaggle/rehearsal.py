@@ -17,11 +17,11 @@ from arc_kaggle.kaggle.machines import Options
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import write_json
-from arc_kaggle.system.hardware import find_gpus
 from arc_kaggle.tasks.dataset import Tasks
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS
 from arc_kaggle.tasks.selection import prompt_length
 from arc_kaggle.tasks.task import Pair, Task, task_to_json
+from arc_kaggle.tuning.outcome import NOT_ASKED_FOR
 
 REHEARSAL_MINUTES = 60.0
 """Most minutes that a rehearsal solves tasks for, and as many for preflight."""
@@ -44,22 +44,29 @@ def solve_options(tasks: Path, out: Path, settings: Options, deadline: Deadline)
 def rehearse(tasks: Tasks, out: Path, settings: Options, deadline: Deadline) -> None:
     """Preflight, a few tasks of the file and a few of the largest size, and the time that the whole should take.
 
+    Both verdicts on time are about the tasks of the file, by as many workers, in the time that the rerun has from its
+    start; what the rehearsal itself takes is none of that.
+
     Raises WorkerError where not a single task came through.
     """
-    until = deadline.earlier(60 * REHEARSAL_MINUTES)
+    until, seconds = deadline.earlier(60 * REHEARSAL_MINUTES), deadline.seconds_left
+    out.mkdir(parents=True, exist_ok=True)
     if settings.get("engine") != "fake":
-        whole = {"time_limit_minutes": round(deadline.seconds_left / 60, 2), "n_run_tasks": len(tasks)}
+        write_tasks(out / "all_tasks.json", tasks)
+        sizes = {"sized_by": out / "all_tasks.json", "n_run_tasks": len(tasks)}
+        whole = {"time_limit_minutes": round(seconds / 60, 2), **sizes}
         bound = {"time_bound_minutes": round(until.seconds_left / 60, 2)}
         with suppress(WorkerError):  # its lines say what fails; the tasks show what becomes of it
             run("preflight", options={**of_preflight(settings), **whole, **bound}, deadline=until)
     file = out / "tasks.json"
-    out.mkdir(parents=True, exist_ok=True)
-    chosen = [*usual_tasks(tasks), *largest_tasks()]
-    write_json(file, {task.id: task_to_json(task) for task in chosen}, indent=None)
+    write_tasks(file, [*usual_tasks(tasks), *largest_tasks()])
     run("solve", "--overwrite", options=solve_options(file, out / "run", settings, until), deadline=until)
-    n_workers = settings.get("workers") or max(1, len(find_gpus()))
-    runs = read_runs(out / "run" / "report.json")
-    print(projection(runs, len(tasks), n_workers, deadline.seconds_left), flush=True)
+    runs, n_workers = read_runs(out / "run" / "report.json"), read_workers(out / "run" / "events.jsonl")
+    print(projection(runs, len(tasks), n_workers, seconds), flush=True)
+
+
+def write_tasks(file: Path, tasks: Sequence[Task]) -> None:
+    write_json(file, {task.id: task_to_json(task) for task in tasks}, indent=None)
 
 
 def of_preflight(settings: Options) -> Options:
@@ -95,6 +102,12 @@ def read_runs(report: Path) -> list[TaskRun]:
     return runs
 
 
+def read_workers(events: Path) -> int:
+    """How many workers a run had, by its own word."""
+    lines = events.read_text(encoding="utf-8").splitlines()
+    return next(int(event["workers"]) for event in map(json.loads, reversed(lines)) if event["event"] == "run")
+
+
 def projection(runs: Sequence[TaskRun], n_tasks: int, n_workers: int, seconds_left: float) -> str:
     """What `n_tasks` would take on some workers, if all were as those of a rehearsal, against the time there is."""
     kinds = {"as those of the file": False, "of the largest size": True}
@@ -107,13 +120,23 @@ def projection(runs: Sequence[TaskRun], n_tasks: int, n_workers: int, seconds_le
     )
 
 
-def _projected(runs: Sequence[TaskRun], n_tasks: int, n_workers: int, seconds_left: float) -> str:
+def why_not_counted(run: TaskRun) -> str:
+    """Why the seconds of a task say nothing of tasks like it: it was not tuned, or not asked; empty where it was."""
+    if not run.tune.tuned and run.tune.reason != NOT_ASKED_FOR:
+        return run.tune.text
+    unasked = {reason: n for reason, n in run.reasons.items() if reason in ("prompt_too_long", "deadline")}
+    return f"not answered: {', '.join(unasked)}" if sum(unasked.values()) == sum(run.reasons.values()) else ""
+
+
+def _projected(alike: Sequence[TaskRun], n_tasks: int, n_workers: int, seconds_left: float) -> str:
+    reasons = {run.task_id: why_not_counted(run) for run in alike}
+    runs = [run for run in alike if not reasons[run.task_id]]
     if not runs:
-        return "none came through"
+        return "; ".join(["none was tuned and answered", *sorted({*reasons.values()})])
     tuning, answering = (sum(seconds) / len(runs) for seconds in zip(*map(_seconds, runs), strict=True))
     total = n_tasks * (tuning + answering) / n_workers
     verdict = "fits" if total <= seconds_left else "DOES NOT FIT"
-    means = f"{len(runs)} tasks, {tuning:.1f} s fine-tuning and {answering:.1f} s answering each"
+    means = f"{len(runs)} of {len(alike)} tasks, {tuning:.1f} s fine-tuning and {answering:.1f} s answering each"
     return f"{means}: {total / 3600:.2f} h for {n_tasks}, {verdict}"
 
 

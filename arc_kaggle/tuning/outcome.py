@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+NOT_ASKED_FOR = "no fine-tuning asked for"
+"""The reason of a report of a run that does not tune."""
 OUT_OF_MEMORY = "out of memory"
 """The reason of a report where memory of the host or of a device ran out."""
 

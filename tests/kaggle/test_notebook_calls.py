@@ -20,6 +20,7 @@ from processes import fake_config
 
 from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.config.answer import RescoreConfig
 from arc_kaggle.config.model import BOX_FOLDER, ModelOptions, options_of
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import RECIPES
@@ -435,28 +436,58 @@ def test_a_rehearsal_takes_tasks_of_all_lengths_and_of_the_largest_size() -> Non
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_rehearsal_asks_preflight_for_the_very_run(machine: str, model: str) -> None:
-    """4-bit weights, a cut vocabulary and lengths of fine-tuning included; what preflight does not know stays out."""
+    """4-bit weights, a cut vocabulary, lengths of fine-tuning and scores included."""
     from arc_kaggle.config.preflight import PreflightConfig
 
     settings = {**options_for(MACHINES[machine], model), "engine": "hf", "rescore.n_views": 4, "select_by": "poe"}
     default = PreflightConfig(recipe=MODELS[model].options["recipe"])
     asked = tyro.cli(PreflightConfig, args=as_words(of_preflight(settings)), default=default).run
-    expected = replace(configured(machine, model), engine="hf")
+    scored = {"rescore": RescoreConfig(n_views=4), "select_by": "poe"}
+    expected = replace(configured(machine, model), engine="hf", **scored)
     assert options_of(asked, ModelOptions) == options_of(expected, ModelOptions)
 
 
-def task_run(task_id: str, tuning: float, answering: float) -> TaskRun:
-    return TaskRun(task_id, TuneReport(True, seconds=tuning), answering, {}, 0)
+def task_run(task_id: str, tuning: float, answering: float, reason: str = "answered", tuned: bool = True) -> TaskRun:
+    return TaskRun(
+        task_id, TuneReport(tuned, "" if tuned else "out of memory", seconds=tuning), answering, {reason: 8}, 0
+    )
 
 
 def test_the_projection_is_the_mean_times_the_tasks_against_the_time() -> None:
     runs = [task_run("a", 10, 5), task_run("b", 20, 15), task_run("largest0", 100, 50)]
     head, usual, largest, _ = projection(runs, 240, 1, 10_000).splitlines()
     assert head == "rehearsal: 240 tasks have 2.78 h on 1 workers"
-    assert usual.endswith("2 tasks, 15.0 s fine-tuning and 10.0 s answering each: 1.67 h for 240, fits")
+    assert usual.endswith("2 of 2 tasks, 15.0 s fine-tuning and 10.0 s answering each: 1.67 h for 240, fits")
     assert largest.endswith("10.00 h for 240, DOES NOT FIT")
     assert projection(runs, 240, 4, 10_000).splitlines()[2].endswith("2.50 h for 240, fits")
-    assert "as those of the file: none came through" in projection(runs[2:], 240, 1, 10_000)
+    assert "as those of the file: none was tuned and answered" in projection(runs[2:], 240, 1, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (task_run("largest1", 0, 2, "prompt_too_long"), "not answered: prompt_too_long"),
+        (task_run("largest1", 3, 2, "deadline"), "not answered: deadline"),
+        (task_run("largest1", 3, 2, tuned=False), "base: out of memory"),
+    ],
+)
+def test_a_task_counts_only_where_it_was_tuned_and_answered(other: TaskRun, why: str) -> None:
+    """One that was passed over in a moment would say that there is time for all."""
+    both, alone = ([task_run("a", 10, 5), *largest, other] for largest in ([task_run("largest0", 100, 50)], []))
+    assert (
+        projection(both, 240, 1, 10_000)
+        .splitlines()[2]
+        .endswith("1 of 2 tasks, 100.0 s fine-tuning and 50.0 s answering each: 10.00 h for 240, DOES NOT FIT")
+    )
+    said = projection(alone, 240, 1, 10_000).splitlines()[2]
+    assert said == f"  of the largest size: none was tuned and answered; {why}"
+    ended = [task_run("largest0", 100, 50, "no_end")]  # it was asked until the limit of tokens
+    assert "1 of 1 tasks" in projection(ended, 240, 1, 10_000)
+
+
+def test_a_run_that_does_not_tune_counts() -> None:
+    run = TaskRun("a", TuneReport(False, "no fine-tuning asked for"), 5, {"answered": 2}, 0)
+    assert "1 of 1 tasks, 0.0 s fine-tuning and 5.0 s answering" in projection([run], 10, 1, 100)
 
 
 def test_a_rehearsal_without_an_answer_is_an_error(tmp_path: Path) -> None:

@@ -257,8 +257,8 @@ def test_a_commit_rehearses(session: Session) -> None:
     assert session.run("submission", {"OPTIONS": QUICK}) == 0, session.said
     assert session.answered[0] == 0
     assert re.search(r"^ok +stop: ", session.said, re.MULTILINE)
-    assert re.search(r"as those of the file: 4 tasks, .* h for 6, fits", session.said)
-    assert re.search(r"of the largest size: 2 tasks, .* h for 6, fits", session.said)
+    assert re.search(r"as those of the file: 4 of 4 tasks, .* h for 6, fits", session.said)
+    assert re.search(r"of the largest size: 2 of 2 tasks, .* h for 6, fits", session.said)
 
 
 @pytest.mark.torch

@@ -20,7 +20,7 @@ from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.tokens import Example
-from arc_kaggle.tuning.outcome import TuneReport
+from arc_kaggle.tuning.outcome import NOT_ASKED_FOR, TuneReport
 
 if TYPE_CHECKING:
     from arc_kaggle.tuning.tuner import Tuner
@@ -59,7 +59,7 @@ def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadlin
     `level` is where to begin among the levels of `config.gentleness`.
     """
     if method.tuner is None:
-        return TuneReport(False, "no fine-tuning asked for")
+        return TuneReport(False, NOT_ASKED_FOR)
     if len(task.train) < 2:
         method.tuner.reset()
         return TuneReport(False, "one train pair, fine-tuning needs two")

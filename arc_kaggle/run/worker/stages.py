@@ -18,7 +18,7 @@ from arc_kaggle.run.worker.method import Method, answer_views, score_task, tune_
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.hardware import is_out_of_memory
 from arc_kaggle.tasks.task import Task
-from arc_kaggle.tuning.outcome import TuneReport
+from arc_kaggle.tuning.outcome import NOT_ASKED_FOR, TuneReport
 
 if TYPE_CHECKING:
     from arc_kaggle.tuning.tuner import Tuner
@@ -76,7 +76,7 @@ class Stages:
         self._take_base()
         tuner = self.method.tuner
         if tuner is None or not level_at(level).tunes:
-            return Done(0.0, TuneReport(False, "no fine-tuning asked for"))
+            return Done(0.0, TuneReport(False, NOT_ASKED_FOR))
         self.holds = task.id
         if self.config.adapters:
             report = take_kept(self.config.adapters, task.id, tuner)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.paths import replaced_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,9 @@ def import_gguf(config: ImportGgufConfig) -> str:
     if not config.file.is_file():
         raise ConfigError(f"file {config.file}: found no such file, expected a GGUF file")
     file = read_gguf(config.file, config.source, config.license)
-    partial = config.out.with_name(f".{config.out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        card = write_model(file, partial, config.prompt, config.encoder)
-        shutil.rmtree(config.out, ignore_errors=True)
-        partial.rename(config.out)
+        with replaced_folder(config.out, "config.json") as folder:
+            card = write_model(file, folder, config.prompt, config.encoder)
     except OSError as error:
         raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return f"{config.out}: {config.file.stem}, {card.facts['parameters']:,} parameters in bf16, licence {file.license}"

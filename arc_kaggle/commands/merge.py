@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES
+from arc_kaggle.system.paths import replaced_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,11 @@ def merge(config: MergeConfig) -> str:
     """Write the folder, as a whole or not at all; returns a line about it. Raises ConfigError, ModelError."""
     if config.out.exists() and not config.overwrite:
         raise ConfigError(f"out {config.out}: found it there already; take another --out, or --overwrite")
-    partial = config.out.with_name(f".{config.out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        _write(config, partial)
-        shutil.rmtree(config.out, ignore_errors=True)
-        partial.rename(config.out)
+        with replaced_folder(config.out, "config.json") as folder:
+            _write(config, folder)
     except OSError as error:
         raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return f"{config.out}: {config.adapter} merged into {config.base}, in {config.precision}"
 
 

@@ -1,4 +1,4 @@
-"""Names that are safe as file names, and removal that stays below a folder."""
+"""Names that are safe as file names, and removal and replacement that stay where they belong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LONGEST_NAME = 96
@@ -48,3 +50,23 @@ def remove_below(root: Path, path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
+    """A new folder that takes the place of `out` when the block ends; where the block fails nothing has changed.
+
+    What is there is removed only where it is a folder like the new one: with a file `mark`, and without folders in it.
+    Raises OSError, also for anything else that is there.
+    """
+    if out.exists() and not ((out / mark).is_file() and not any(path.is_dir() for path in out.iterdir())):
+        raise FileExistsError(errno.EEXIST, f"it holds more than a folder with {mark} and is not removed", str(out))
+    partial = out.with_name(f".{out.name}.partial")
+    remove_below(out.parent, partial)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        remove_below(out.parent, out)
+        partial.rename(out)
+    finally:
+        remove_below(out.parent, partial)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arc_kaggle.system.paths import LONGEST_NAME, remove_below, safe_name
+from arc_kaggle.system.paths import LONGEST_NAME, remove_below, replaced_folder, safe_name
 
 TEXTS = st.text(st.characters(), max_size=8) | st.text("aA./\\%\0-é\ud800", max_size=60)
 
@@ -77,3 +77,42 @@ def test_a_root_that_is_a_link_itself_is_the_caller_s_choice(tmp_path: Path) -> 
     (tmp_path / "root").symlink_to(tmp_path / "disk")
     remove_below(tmp_path / "root", tmp_path / "root" / "mine")
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("before", [{}, {"config.json": "old", "weights": "old"}])
+def test_a_folder_like_the_new_one_is_replaced_as_a_whole(tmp_path: Path, before: dict[str, str]) -> None:
+    out = tmp_path / "deep" / "model"
+    for name, text in before.items():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    with replaced_folder(out, "config.json") as folder:
+        (folder / "config.json").write_text("new")
+        assert contents(out) == before
+    assert contents(tmp_path) == {"deep/model/config.json": "new"}
+
+
+def test_where_the_new_folder_fails_the_old_one_stays(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("old")
+    with pytest.raises(KeyError), replaced_folder(tmp_path / "model", "config.json") as folder:
+        (folder / "config.json").write_text("new")
+        raise KeyError
+    assert contents(tmp_path) == {"model/config.json": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("names", [["notes.txt"], ["config.json", "checkpoints/config.json"], [".git/config.json"]])
+def test_a_folder_that_holds_more_is_not_replaced(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / "home" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "home" / name).write_text("precious")
+    with (
+        pytest.raises(FileExistsError, match=r"it holds more than a folder with config.json and is not removed"),
+        replaced_folder(tmp_path / "home", "config.json"),
+    ):
+        pytest.fail("never begun")
+    assert contents(tmp_path / "home") == dict.fromkeys(names, "precious")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from train_data import (
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import Loss
-from arc_kaggle.errors import ConfigError, LeakError, PromptError, TaskError
+from arc_kaggle.errors import ConfigError, GridError, LeakError, PromptError, TaskError
 from arc_kaggle.models.new_model import new_model
 from arc_kaggle.tasks.grid import MAX_SIDE, grid_key
 from arc_kaggle.tasks.leaks import LeakFinder
@@ -279,3 +280,19 @@ def test_the_loss_is_chosen(tmp_path: Path) -> None:
 
     shares = [share_trained(loss) for loss in ("last_output", "outputs_but_first", "outputs", "everything")]
     assert shares == sorted(shares) and len(set(shares)) == 4 and shares[-1] == 1.0
+
+
+def test_published_rules_are_trained_on_and_what_is_bad_can_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "re_arc" / "tasks").mkdir(parents=True)
+    (tmp_path / "re_arc" / "metadata.json").write_text('{"a": {"n_examples": 5}}')
+    listed = [{"input": [[i, 9]], "output": [[i]]} for i in range(5)]
+    (tmp_path / "re_arc" / "tasks" / "a.json").write_text(json.dumps(listed))
+    barc = [[[[1, i]], [[i, 1, i]]] for i in range(4)]
+    (tmp_path / "barc.jsonl").write_text(json.dumps({"examples": barc}) + '\n{"examples": [[[[10]], [[1]]]]}\n')
+    config = tiny_config(tmp_path, data=(str(tmp_path / "re_arc"), str(tmp_path / "barc.jsonl")))
+    with pytest.raises(GridError, match=r"^barc.jsonl, line 2: task barc-2, pair 0, input, row 0, column 0: found 10"):
+        load_mixture(config)
+    assert rules_of(load_mixture(replace(config, skip_bad=True))) == {"a": 5, "barc-1": 4}
+    assert "arc-kaggle: left out: barc.jsonl, line 2: task barc-2, pair 0" in capsys.readouterr().err

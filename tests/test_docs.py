@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 from functools import cache
@@ -128,6 +129,14 @@ def test_every_benchmark_is_told() -> None:
     assert [name for name in scripts if f"`{name}`" not in page] == []
     results = {path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")}
     assert [name for name in re.findall(r"`(\w+\.json)`", page) if name not in results] == []
+
+
+def test_every_option_of_the_submission_notebook_is_told() -> None:
+    notebook = json.loads(text_of(ROOT / "kaggle_notebooks" / "submission" / "submission.ipynb"))
+    config = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", ()))
+    names = re.findall(r"^([A-Z_]+) =", "".join(config["source"]), re.MULTILINE)
+    page = text_of(ROOT / "kaggle_notebooks" / "README.md")
+    assert len(names) >= 7 and re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE) == names
 
 
 def file_map() -> ModuleType:

@@ -33,7 +33,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What one view of one query gave: a grid in the task's own orientation and colours, or a named reason why not."""
+    """The result of one view of a query: a grid in the task's own orientation and colours, or why there is none."""
 
     task_id: str
     query: int
@@ -56,7 +56,7 @@ class Prediction:
 
     @property
     def outcome(self) -> str:
-        """What came of it, to be counted: the reason why there is no grid, `extracted`, or `answered`."""
+        """The outcome as it is counted: the reason why there is no grid, `extracted`, or `answered`."""
         return self.reason or ("extracted" if self.extracted else "answered")
 
     @property

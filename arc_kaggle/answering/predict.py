@@ -1,4 +1,4 @@
-"""The IR of AIRV, infer and reverse: requests are answered in waves, and completions become predictions."""
+"""Inference and reverse augmentation (the IR of AIRV): requests in waves, completions to predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The A of AIRV, augment: a task's views become requests, one prompt each, and how they are to be answered."""
+"""Augmentation (the A of AIRV): the views of a task become requests, one prompt for each of its test inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Request:
     asked: Grid
     """The test input, in the task's own orientation and colours."""
     fallback: GridEncoder | None = None
-    """What this prompt is written with and its answer is read with, where that is not the model's own encoder."""
+    """The encoder of this prompt and its answer, where that is not the model's own."""
 
     @property
     def query_key(self) -> tuple[str, int]:

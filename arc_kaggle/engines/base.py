@@ -1,4 +1,4 @@
-"""The seam between the method and whatever generates: `Engine`, what it can be asked, and what it returns."""
+"""The `Engine` protocol: prompts as token ids become completions, searches and likelihoods."""
 
 from __future__ import annotations
 

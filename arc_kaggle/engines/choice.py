@@ -1,4 +1,4 @@
-"""Which engine answers, and where it lives: what a run leaves open is settled before it begins, with the reason."""
+"""Choice of the engine: `auto` becomes hf or vLLM, placed on GPUs, before a run begins, with the reason."""
 
 from __future__ import annotations
 

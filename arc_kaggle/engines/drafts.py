@@ -1,4 +1,4 @@
-"""Drafts: guesses of what follows, each token with its chance, so that as much is fed as is worth checking."""
+"""Drafts for speculative decoding: guessed tokens with the chance of each, so that as many are fed as pay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from arc_kaggle.text.tokens import TokenIds
 LEAST_MATCH, MOST_MATCH = 4, 24
 """Tokens that must agree before what followed a place of the text is copied, and that are compared at most."""
 COPY_CHANCE = 0.6
-"""That a copied token is right; about what the box model's answers to small evaluation tasks came to."""
+"""Chance that a copied token is right; about that of the box model's answers to small evaluation tasks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,14 +31,14 @@ class Draft:
         return len(self.ids)
 
     def after(self, n_tokens: int) -> Draft:
-        """Without its first tokens."""
+        """The draft without its first tokens."""
         return Draft(self.ids[n_tokens:], self.log_chances[n_tokens:])
 
     def then(self, other: Draft) -> Draft:
         return Draft(np.concatenate([self.ids, other.ids]), np.concatenate([self.log_chances, other.log_chances]))
 
     def until(self, end_id: int, limit: int) -> Draft:
-        """What comes before the end token, at most `limit` tokens: the end itself is never fed."""
+        """The draft up to its end token, at most `limit` tokens: the end itself is never fed."""
         stop = max(limit, 0)
         ends = np.flatnonzero(self.ids[:stop] == end_id)
         stop = int(ends[0]) if len(ends) else stop
@@ -50,7 +50,7 @@ NO_DRAFT = Draft.of(np.array([], dtype=np.int64))
 
 @dataclass(slots=True, eq=False)
 class Guesses:
-    """What one row's drafts are made of beside the model's own words, and how they fared so far."""
+    """The sources of one row's drafts beside the model's own predictions, and how many draft tokens were right."""
 
     given: Sequence[TokenIds]
     """The caller's guesses of the whole completion, the best first."""

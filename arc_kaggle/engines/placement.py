@@ -1,4 +1,4 @@
-"""Where fine-tuning and vLLM live: on one GPU together, on it in turns, or apart; planned from bytes, all of it values.
+"""Placement of fine-tuning and vLLM on GPUs: together on one, on it in turns, or apart; planned from bytes.
 
 Nothing of this has been tried on a GPU: the sizes are those of sizes.py, the reserves are guesses.
 """

@@ -1,4 +1,4 @@
-"""The state of a search: rows with their open branches, and which of their tokens are fed together next. No torch."""
+"""The state of a tree search: rows with their open branches, and the tokens of the next decode step. No torch."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ NOTHING: NDArray[np.int64] = np.array([], dtype=np.int64)
 NO_VALUES = np.zeros(0)
 
 WIDTHS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-"""Tokens a row in one forward: few shapes. One alone is never fed: on a CPU its attention in bf16 is slow."""
+"""Tokens of a row in one forward: few shapes. One alone is never fed: on a CPU its attention in bf16 is slow."""
 
 
 @dataclass(slots=True, eq=False)
 class Branch:
-    """A live prefix: the prompt's last token and what followed it, ids (n,); the last of them has not been fed."""
+    """A prefix that may grow: the prompt's last token and the tokens behind it, ids (n,); the last was not fed yet."""
 
     ids: TokenIds
     log_probs: NDArray[np.float64]
     """Log-probability in nats of each id but the first, (n - 1,)."""
     slots: NDArray[np.int64] = field(default_factory=lambda: NOTHING)
-    """Where keys and values of the first ids lie, (m,); ids without a slot are fed, be it again."""
+    """KV cache slots of the first ids, (m,). Token ids without a slot are computed in the next forward pass."""
     draft: Draft = NO_DRAFT
     chain: int = 0
-    """Which of a row's samples it is."""
+    """The number of the sample that it belongs to."""
 
     @property
     def nll(self) -> float:
-        """In nats."""
+        """Negative log-likelihood in nats."""
         return -float(self.log_probs.sum())
 
     @property
     def length(self) -> int:
-        """Tokens that follow the prompt."""
+        """Number of tokens behind the prompt."""
         return len(self.ids) - 1
 
     @property
@@ -53,7 +53,7 @@ class Branch:
         return np.concatenate([np.ones(self.n_unfed), chances])
 
     def fed(self, slots: NDArray[np.int64]) -> Branch:
-        """With further tokens in these slots, some of the draft's; its draft is what comes after the next token."""
+        """The branch with further tokens in these slots, some of the draft's; its draft begins after the next one."""
         held = np.concatenate([self.slots, slots])
         n_drafted = len(held) - len(self.ids)
         if n_drafted < 0:
@@ -62,7 +62,7 @@ class Branch:
         return Branch(ids, self.log_probs, held, self.draft.after(n_drafted + 1), self.chain)
 
     def child(self, n_ids: int, token: int, log_prob: float) -> Branch:
-        """What follows the first ids."""
+        """The branch that leaves this one behind its first ids with another token."""
         ids, log_probs = np.append(self.ids[:n_ids], token), np.append(self.log_probs[: n_ids - 1], log_prob)
         return Branch(ids, log_probs, self.slots[:n_ids], chain=self.chain)
 
@@ -72,7 +72,7 @@ class Branch:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One prompt: what may follow it, what is still open, and what it has got so far."""
+    """One prompt of a batch: its open branches, the ones that grow, and its completions so far."""
 
     position: int
     prompt: TokenIds
@@ -81,13 +81,13 @@ class Row:
     guesses: Guesses
     max_nodes: float = inf
     open: list[Branch] = field(default_factory=list)
-    """What may be fed."""
+    """Branches that the next decode step may feed."""
     grown: list[Branch] = field(default_factory=list)
-    """What has come of it and is not open yet."""
+    """Branches that came of the last step and are not open yet."""
     done: list[Completion] = field(default_factory=list)
-    """Completions that ended, that had all the tokens they may have, or that were left as they stood."""
+    """Completions that ended, that reached the limit, or that were left as they stood."""
     nodes: int = 0
-    """Prefixes whose followers were looked at."""
+    """Number of prefixes whose followers were looked at."""
     stopped: str = ""
 
     @property
@@ -106,12 +106,12 @@ class Row:
         return [*self.open, *self.grown]
 
     def settle(self) -> None:
-        """Open what has grown."""
+        """Open all branches that have grown."""
         self.open += self.grown
         self.grown = []
 
     def add(self, branch: Branch, end_id: int) -> bool:
-        """Keep a prefix; returns whether it may grow and is not a whole completion."""
+        """Keep a branch; returns whether it may grow and is not a whole completion."""
         ended = branch.length > 0 and int(branch.ids[-1]) == end_id
         if may_grow := not ended and branch.length < self.limit:
             self.grown.append(branch)
@@ -121,11 +121,11 @@ class Row:
 
     @property
     def n_wanted(self) -> int:
-        """Tokens that its branches would like to be fed."""
+        """Number of tokens that its branches and their drafts would feed."""
         return sum(branch.n_unfed + len(branch.draft) for branch in self.open)
 
     def stop(self, reason: str) -> None:
-        """Leave what is live as it stands."""
+        """Leave all branches as they stand."""
         self.stopped = reason
         self.done += [branch.completion() for branch in self.live]
         self.open, self.grown = [], []
@@ -133,10 +133,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feed:
-    """The next tokens of one branch that go through the network together: its own, then its draft's."""
+    """The tokens of one branch that one forward computes together: its own, then its draft's."""
 
     number: int
-    """Of the row in its batch."""
+    """Number of the row in its batch."""
     row: Row
     branch: Branch
     n_tokens: int

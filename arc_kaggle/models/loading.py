@@ -1,4 +1,4 @@
-"""The model: any Hugging Face causal LM folder, with the text format it was trained on written beside its weights."""
+"""Loading and saving of models: any Hugging Face causal LM folder, with the notation that its card names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loaded model asks of a machine: memory by formulas, time from a few measured passes."""
+"""Projections for a loaded model: memory by formulas, seconds a task from a few measured forward passes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def available_bytes(device: torch.device) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a model does on this machine."""
+    """Measured speed of a model on this machine."""
 
     prefill_tokens_per_s: float
     step_seconds: float

@@ -1,4 +1,4 @@
-"""How many bytes a run takes: by the shape of the network, which its folder tells without loading a weight."""
+"""Memory of a run by formulas, from the shape of the network that its folder tells without loading a weight."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LARGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """What a network is made of."""
+    """The sizes of a network."""
 
     n_layers: int
     hidden: int
@@ -44,7 +44,7 @@ class Shape:
     """Heads of keys and values."""
     head_size: int
     n_tokens: int
-    """Of the vocabulary."""
+    """Tokens of the vocabulary."""
     matrices: Mapping[str, tuple[int, int]]
     """(outputs, inputs) of every linear layer, (tokens, width) of embeddings, by path; of the head in any case."""
     tied: bool
@@ -54,7 +54,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], matrices: Mapping[str, tuple[int, int]], tied: bool, n_other: int) -> Shape:
-        """By the config of the text model, under the names of transformers."""
+        """The shape by the config of the text model, under the names of transformers."""
         hidden, n_heads = config["hidden_size"], config["num_attention_heads"]
         return cls(
             n_layers=config["num_hidden_layers"],
@@ -70,7 +70,7 @@ class Shape:
         )
 
     def weight_bytes(self, itemsize: int, four_bit: bool = False, cut: bool = False) -> int:
-        """Of all weights, held as numbers of so many bytes, linear layers in 4 bits, the vocabulary cut."""
+        """Bytes of all weights, held as numbers of so many bytes, linear layers in 4 bits, the vocabulary cut."""
         total = float(self.n_other * itemsize)
         for path, (n_rows, width) in self.matrices.items():
             name = path.rpartition(".")[2]
@@ -82,7 +82,7 @@ class Shape:
         return int(total)
 
     def cache_bytes(self, itemsize: int) -> int:
-        """Of one token's keys and values; sliding windows are not counted as such, so it is the most there can be."""
+        """Bytes of one token's keys and values; sliding windows do not count, so that it is an upper bound."""
         return 2 * self.n_layers * self.n_kept * self.head_size * itemsize
 
     def adapter_sides(self, lora: LoraConfig) -> int:
@@ -98,7 +98,7 @@ class Shape:
         )
 
     def activation_bytes(self, itemsize: int, checkpointing: bool, n_attention: int = 0) -> int:
-        """Of one token in training, kept for the backward pass: about 8 vectors of the width and 4 of the MLP a layer.
+        """Bytes of one token in training, for the backward pass: about 8 vectors of the width and 4 of the MLP a layer.
 
         Those of its attention, too, two bytes each, where `n_attention` tokens are seen and they are kept. With
         checkpointing it is one vector of the width a layer, and what one layer keeps.
@@ -110,7 +110,7 @@ class Shape:
         return self.n_layers * a_layer
 
     def training_bytes(self, tune: TuneConfig, itemsize: int, weights: int, kept_up_to: int = 0) -> int:
-        """Of a step on the longest examples, beside the weights, which are so many bytes.
+        """Bytes of a step on the longest examples, beside the weights, which are so many bytes.
 
         Four numbers for each that is trained: gradient, two moments, and the adapter in fp32 or the copy of the base.
         `kept_up_to` is the longest text whose attention is kept.
@@ -164,7 +164,7 @@ def project(
 
 
 def read_shape(folder: Path) -> Shape:
-    """By config.json and the headers of the safetensors files. Raises ModelError."""
+    """The shape of a folder by config.json and the headers of the safetensors files. Raises ModelError."""
     try:
         config = read_json_file(folder / "config.json")
         tensors = {name: size for path in sorted(folder.glob("*.safetensors")) for name, size in _header(path)}

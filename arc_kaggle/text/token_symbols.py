@@ -1,4 +1,4 @@
-"""`arc-kaggle symbols`: which characters a grid can be written with, so that a cell is always the same token.
+"""Search for symbols: characters to write the ten colours with, so that a cell is always the same single token.
 
 Two verdicts. *Isolated*: no other token of the vocabulary, decoded, contains the character. *Closed*, of a set of ten:
 in every text of its members, newline, space and the digits of row numbers, each member is exactly its own token.

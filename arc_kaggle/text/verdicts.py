@@ -1,4 +1,4 @@
-"""The verify judge: a view of a task, a proposed answer, a question; the model says whether the answer is right.
+"""Verdicts: the model is asked behind a proposed answer whether it is right (an LLM as judge of its own answers).
 
 Verdicts have to be learnt: examples of them are made of a task's own train pairs, each left out of its prompt and
 proposed again, as it is or spoiled.

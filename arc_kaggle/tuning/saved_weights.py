@@ -1,4 +1,4 @@
-"""What was tuned for a task, on disk: a folder written as a whole, with checksums, and taken only where it belongs."""
+"""Tuned weights of a task on disk: a folder written as a whole, with checksums, and loaded only where it belongs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test-time fine-tuning by Unsloth: the loop and the examples of tune.py on a network that Unsloth loads and patches.
+"""Test-time fine-tuning by Unsloth: the loop and the examples of tuner.py on a network that Unsloth loads and patches.
 
 Unsloth's trainer is not used, nor its data preparation: examples are given as token ids, one by one as long as they
 are, so that nothing cuts them off, pads them on another side or counts them anywhere.

@@ -176,3 +176,12 @@ def test_what_the_deadline_came_before_is_not_a_number(seconds: int) -> None:
 def test_shared_length(one: list[int], other: list[int], n: int) -> None:
     assert shared_length(np.array(one), np.array(other)) == n
     assert shared_length(np.array(other), np.array(one)) == n
+
+
+def test_the_trie_of_the_worked_example() -> None:
+    """Ids: P 0, a 1, b 2, c 3, d 4, E 5. Candidates `a b E` and `a c d E` are five tokens to feed."""
+    (trie,) = build_tries(0, [np.array([1, 2, 5]), np.array([1, 3, 4, 5])], max_tokens=9)
+    assert trie.n_tokens == 5
+    assert [(t.first, t.ids.tolist(), t.path.tolist()) for t in trie.twigs] == [(0, [0, 1, 2], []), (3, [3, 4], [0, 1])]
+    assert trie.reads.at.tolist() == [0, 1, 2, 0, 1, 3, 4]
+    assert trie.reads.ids.tolist() == [1, 2, 5, 1, 3, 4, 5]

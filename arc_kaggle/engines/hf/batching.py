@@ -1,4 +1,4 @@
-"""How much goes through a model together: slots of keys and values by its config, and prompts that share a batch."""
+"""Batch sizes: KV cache slots that fit the memory, tokens of one forward, and prompts that share a batch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from arc_kaggle.errors import EngineError
 from arc_kaggle.system.hardware import memory_ceiling
 
 KV_SHARE = 0.5
-"""Of the memory at hand, for keys and values."""
+"""Share of the free memory that the KV cache gets."""
 LOGIT_BYTES = 2**30
 """Most bytes that are held for the logits of one forward."""
 BYTES_PER_LOGIT = 12
-"""As the network makes it, in fp32, and what is reckoned from it."""
+"""Bytes of one logit as the network makes it, in fp32, and as log-probability."""
 
 
 class PassCosts(NamedTuple):
-    """How a kind of device likes its work; in tokens."""
+    """Costs of a forward pass on a kind of device, in tokens."""
 
     step: int
-    """What a forward costs beside its tokens."""
+    """Cost of a forward beside its tokens."""
     most: int
     """Tokens that one forward should have at most: on a CPU those that stay in its cache."""
     tree: int
@@ -32,7 +32,7 @@ class PassCosts(NamedTuple):
 
 
 COSTS = {"cpu": PassCosts(64, 1024, 256), "cuda": PassCosts(4096, 16384, 2048)}
-"""By type of device; measured for the box model on one core, a guess for GPUs. They change speed, never results."""
+"""Costs by type of device: measured for the box model on one core, a guess for GPUs. They never change a result."""
 
 
 def costs_of(device: torch.device) -> PassCosts:

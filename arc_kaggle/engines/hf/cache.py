@@ -1,4 +1,4 @@
-"""Memory: keys and values of many rows in slots, each row with a tree of tokens behind its prompt."""
+"""The KV cache: keys and values of many rows in slots, each row with a tree of tokens behind its prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Slots = NDArray[np.int64]
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """Where the next forward writes, rows (rows, 1) and slots (rows, time), and how many slots it looks at.
+    """The slots that the next forward writes, rows (rows, 1) and slots (rows, time), and how many it attends to.
 
     Where that is 0, tokens look at those of the same forward alone. One slot behind all others takes padding.
     """
@@ -26,7 +26,7 @@ class Target:
     n_rows: int
     n_slots: int
     dtype: torch.dtype | None
-    """Of keys and values; that of the states where None."""
+    """Type of keys and values; that of the hidden states where None."""
     rows: Tensor = field(default_factory=lambda: torch.zeros(0))
     slots: Tensor = field(default_factory=lambda: torch.zeros(0))
     n_looked_at: int = 0

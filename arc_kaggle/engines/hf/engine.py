@@ -17,7 +17,7 @@ from arc_kaggle.engines.hf.batching import batches, check_attention, costs_of, m
 from arc_kaggle.engines.hf.cache import SlotCache
 from arc_kaggle.engines.hf.forward import Forward, compiled
 from arc_kaggle.engines.hf.policy import Beams, Greedy, Policy, Sampling, Threshold
-from arc_kaggle.engines.hf.scoring import ScoredRow, Scoring, build_tries
+from arc_kaggle.engines.hf.scoring import ScoredRow, TrieScoring, build_tries
 from arc_kaggle.engines.hf.search import TreeSearch
 from arc_kaggle.engines.tree import Row
 from arc_kaggle.errors import EngineError
@@ -29,10 +29,10 @@ from arc_kaggle.text.tokens import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class HFEngine:
-    """Prompts of like length share a batch, each row of it at its own place of its own tree.
+    """Prompts of like length share a batch; each row decodes its own tree.
 
-    `tokens_per_batch` bounds the slots of keys and values of a batch, prompts and answers together, `max_bytes` what
-    they take; `bucket` is the step of prompt lengths: few lengths, few compiled kernels. For adapters by name the
+    `tokens_per_batch` bounds the KV cache slots of a batch, prompts and answers together, `max_bytes` their memory;
+    `bucket` is the step of prompt lengths: few lengths, few compiled kernels. For adapters by name the
     network is a peft model that has them.
     """
 
@@ -98,7 +98,7 @@ class HFEngine:
             batch = [rows[number] for number in numbers]
             forward = self._forward(batch, max(trees[number] for number in numbers), adapters)
             costs = costs_of(self.model.device)
-            scoring = Scoring(forward, batch, costs, max_width(self.model.network, len(batch), costs))
+            scoring = TrieScoring(forward, batch, costs, max_width(self.model.network, len(batch), costs))
             for row in scoring.run(deadline, self.bucket):
                 yield row.position, row.nlls
 
@@ -126,7 +126,7 @@ class HFEngine:
     def _batches(
         self, rows: Sequence[Row] | Sequence[ScoredRow], trees: Sequence[int], adapters: Sequence[str] | None
     ) -> Iterator[list[int]]:
-        """Numbers of rows; `trees` are the slots that each would like behind its prompt."""
+        """The numbers of the rows of each batch; `trees` are the slots that each row wants behind its prompt."""
         if not rows:
             return
         _check_adapters(adapters, len(rows), self.model.network)
@@ -135,7 +135,7 @@ class HFEngine:
         yield from batches(prompts, trees, self._n_slots)
 
     def _forward(self, rows: Sequence[Row] | Sequence[ScoredRow], tree: int, adapters: Sequence[str] | None) -> Forward:
-        """With room for a tree of so many tokens behind every prompt."""
+        """A forward pass with KV cache slots for a tree of so many tokens behind every prompt."""
         network: Any = self.model.network
         n_slots = max(round_up(len(row.prompt), self.bucket) for row in rows) + tree
         n_layers = network.config.get_text_config().num_hidden_layers
@@ -145,7 +145,7 @@ class HFEngine:
 
     @property
     def _n_slots(self) -> int:
-        """That a batch may have."""
+        """Most KV cache slots of a batch."""
         network: Any = self.model.network
         return n_slots_within(network, self.model.autocast or network.dtype, self.tokens_per_batch, self.max_bytes)
 

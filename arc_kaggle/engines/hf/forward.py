@@ -1,4 +1,4 @@
-"""Execution: prompts, then spans of tokens behind them, go through the network; logits come where they are wanted."""
+"""Forward passes: prefill of prompts, then tree attention over spans of tokens behind them; logits where wanted."""
 
 from __future__ import annotations
 

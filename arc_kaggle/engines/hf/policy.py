@@ -1,4 +1,15 @@
-"""Policy: what may follow a prefix: the likeliest token, a sample, all over a threshold, or those of the best beams."""
+"""Decoding policies: which tokens may follow a prefix. Greedy, sampling, every token over a threshold, or beams.
+
+A policy turns the log-probabilities behind the tokens of a forward into a `Reading`. Five tokens `P a b c d` are fed;
+behind `b` the model holds `x` and `c` for likely enough, behind every other token there is one follower:
+
+    token fed     P       a       b          c       d
+    followers     a       b       c, x       d       e
+    first         0       1       2          4       5       6
+
+`ids` is then `a b c x d e`, and the followers of token i are `ids[first[i] : first[i + 1]]`. A greedy reading has one
+follower for every token, so that `first` is 0 1 2 3 4 5.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +17,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,67 +25,95 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arc_kaggle.config.answer import Decoding
+from arc_kaggle.engines.drafts import Draft
 from arc_kaggle.engines.tree import Feed, Row
 from arc_kaggle.text.tokens import TokenIds
 
 SLACK = 1e-3
-"""Nats by which the compare over the vocabulary, in single precision, lets more through than the walk then takes."""
+"""Nats by which the comparison over the vocabulary, in single precision, passes more tokens than are accepted later."""
 ROUNDING = 1e-6
-"""How far off a probability in single precision may be at most."""
+"""Largest error of a probability in single precision."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What may follow each of n tokens; ids and log-probabilities in nats."""
+    """The tokens that may follow each of n tokens that were fed; log-probabilities are in nats."""
 
     best: TokenIds
     """The likeliest next token, (n,)."""
     best_log_probs: NDArray[np.float64]
     first: Sequence[int]
-    """What may follow token i lies from `first[i]` to `first[i + 1]`, (n + 1,)."""
+    """The followers of token i lie from `first[i]` to `first[i + 1]`, (n + 1,)."""
     ids: Sequence[int]
     log_probs: Sequence[float]
 
     def followers(self, token: int) -> Iterator[tuple[int, float]]:
+        """(id, log-probability) of the followers of a token."""
         here = slice(self.first[token], self.first[token + 1])
         return zip(self.ids[here], self.log_probs[here], strict=True)
 
 
+class Follower(NamedTuple):
+    """A token that may follow the first `n_ids` ids of a branch, with its log-probability in nats."""
+
+    n_ids: int
+    token: int
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BranchReading:
+    """The part of a reading that belongs to one branch, by positions in the branch."""
+
+    reading: Reading
+    first_row: int
+    """Row of the reading that the branch's id 0 has, negative where its first ids were fed in an earlier forward."""
+
+    def followers(self, n_ids: int) -> Iterator[tuple[int, float]]:
+        """(id, log-probability) of the tokens that may follow the first `n_ids` ids."""
+        return self.reading.followers(self.first_row + n_ids - 1)
+
+    def predicted(self, begin: int, end: int) -> Draft:
+        """The likeliest followers of the ids from `begin` to `end`, as a draft."""
+        rows = slice(self.first_row + begin, self.first_row + end)
+        return Draft(self.reading.best[rows], self.reading.best_log_probs[rows])
+
+
 class Policy(Protocol):
-    """What may follow, and what of it is kept."""
+    """A rule of decoding: which tokens may follow a prefix, and which prefixes are kept."""
 
     @property
     def max_nll(self) -> float:
-        """A prefix that reaches it is dropped; in nats."""
+        """The NLL in nats at which a prefix is dropped."""
         ...
 
     @property
     def n_chains(self) -> int:
-        """Roots of a row."""
+        """How many branches a row begins with: one for each sample."""
         ...
 
     @property
     def n_paths(self) -> int:
-        """Completions whose keys and values a row should have room for."""
+        """How many completions of a row should fit its KV cache slots at once."""
         ...
 
     @property
     def takes_drafts(self) -> bool:
-        """Whether more than one token of a branch may be fed before the next choice."""
+        """Whether draft tokens may be fed behind a branch (speculative decoding)."""
         ...
 
     def read(self, log_probs: Tensor, feeds: Sequence[Feed]) -> Reading:
-        """`log_probs` (n, vocab) after each token of the feeds, one feed after the other."""
+        """Choose from log-probabilities (n, vocab) behind each token of the feeds, one feed after the other."""
         ...
 
     def prune(self, row: Row) -> None:
-        """Open what has grown, or the best of it."""
+        """Open the branches that have grown, or the best of them."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
-    """Always the likeliest."""
+    """Greedy decoding: the likeliest token always follows."""
 
     max_nll: float = inf
     n_chains: int = 1
@@ -91,11 +130,11 @@ class Greedy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sampling:
-    """One number of noise for each token of each sample of a prompt: neither drafts nor other rows can change it."""
+    """Sampling at a temperature. Each token of each sample has its own number of noise, whatever else is decoded."""
 
     decoding: Decoding
     noise: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
-    """By position of the prompt and number of the sample, (tokens,), 0..1."""
+    """Uniform noise (tokens,), 0..1, by position of the prompt and number of the sample."""
     max_nll: float = inf
     takes_drafts: bool = True
 
@@ -130,7 +169,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Every token that leaves the prefix under `max_nll`."""
+    """Every token follows that keeps the NLL of the prefix under `max_nll`."""
 
     max_nll: float
     n_chains: int = 1
@@ -154,14 +193,14 @@ class Threshold:
         return Reading(best, values, first.tolist(), all_ids.tolist(), all_values.tolist())
 
     def prune(self, row: Row) -> None:
-        """The likeliest first, should there not be time or room for all."""
+        """Open all branches, the likeliest first, should there not be time or slots for all."""
         row.settle()
         row.open.sort(key=lambda branch: branch.nll)
 
 
 @dataclass(frozen=True, slots=True)
 class Beams:
-    """The `n_paths` likeliest prefixes, those that have ended among them."""
+    """Beam search: the `n_paths` likeliest prefixes are kept, those that have ended among them."""
 
     n_paths: int
     n_chains: int = 1
@@ -175,7 +214,7 @@ class Beams:
         return Reading(*_best(log_probs), first, ids.flatten().tolist(), likeliest.flatten().tolist())
 
     def prune(self, row: Row) -> None:
-        """Once all were fed. What has ended holds its place, so that the rest stops when it falls behind."""
+        """Once all beams were fed, keep the best. Ended ones hold their places, so that the search stops."""
         if row.open:
             return
         row.settle()

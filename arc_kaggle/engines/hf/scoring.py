@@ -1,4 +1,17 @@
-"""Shared-prefix scoring: NLLs of many candidates behind one prompt that is computed once, common beginnings as well."""
+"""Shared-prefix scoring: NLLs of many candidates behind one prompt, each distinct beginning computed once.
+
+The candidates of a prompt become a trie of tokens, which goes through the network under tree attention behind the
+prompt's KV cache. Candidates `a b E` and `a c d E` behind a prompt that ends in `P` are five tokens to feed, not seven;
+the last token of a candidate is only looked up:
+
+    offset in the trie      0  1  2  3  4
+    token fed               P  a  b  c  d
+    attends to (path)       -  0  0 1  0 1  0 1 3
+    looked up behind it     a  b c  E  d  E
+
+The first candidate is read off at offsets 0 1 2 for ids `a b E`, the second at 0 1 3 4 for `a c d E`. It is a `Twig`
+of its own: ids `c d` from offset 3 on, with the path 0 1.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +31,12 @@ from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import TokenIds
 
 Offsets = NDArray[np.int64]
-"""Numbers of tokens in a tree, in the order in which they are fed."""
+"""Positions of tokens in a trie, in the order in which they are fed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Twig:
-    """What one candidate adds to the tree: ids (n,) from offset `first` on, behind the tokens of its path (m,)."""
+    """The tokens that one candidate adds to a trie: ids (n,) from offset `first` on, behind those of its path (m,)."""
 
     first: int
     ids: TokenIds
@@ -32,7 +45,7 @@ class Twig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reads:
-    """Log-probabilities to read off, (reads,) each: after which token, of which id, for which candidate."""
+    """Log-probabilities to look up, (reads,) each: behind which offset, of which id, for which candidate."""
 
     at: Offsets
     ids: TokenIds
@@ -41,7 +54,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trie:
-    """Candidates as a tree of tokens: the prompt's last one, and all of each candidate but its last."""
+    """Candidates as a trie of tokens: the prompt's last token, and all tokens of each candidate but its last."""
 
     twigs: tuple[Twig, ...]
     n_tokens: int
@@ -49,7 +62,7 @@ class Trie:
 
 
 def build_tries(last: int, candidates: Sequence[TokenIds], max_tokens: int) -> list[Trie]:
-    """Trees of at most `max_tokens` tokens, or of one candidate. In order, each shares most with the one before."""
+    """Tries of at most `max_tokens` tokens, or of one candidate. Sorted candidates share most with their neighbours."""
     order = sorted((i for i, ids in enumerate(candidates) if len(ids)), key=lambda i: candidates[i].tolist())
     tries: list[Trie] = []
     twigs: list[Twig] = []
@@ -73,7 +86,7 @@ def _trie(twigs: Sequence[Twig], n_tokens: int, reads: Sequence[NDArray[np.int64
 
 
 def shared_length(one: TokenIds, other: TokenIds) -> int:
-    """Of what both begin with."""
+    """Number of tokens that both begin with."""
     n = min(len(one), len(other))
     differ = np.flatnonzero(one[:n] != other[:n])
     return int(differ[0]) if len(differ) else n
@@ -81,7 +94,7 @@ def shared_length(one: TokenIds, other: TokenIds) -> int:
 
 @dataclass(slots=True, eq=False)
 class ScoredRow:
-    """One prompt, the trees of its candidates, and the NLLs of these as far as they are known."""
+    """One prompt, the tries of its candidates, and the NLLs of these as far as they are known."""
 
     position: int
     prompt: TokenIds
@@ -97,13 +110,13 @@ class ScoredRow:
 
     @property
     def n_tokens(self) -> int:
-        """Of its largest tree."""
+        """Number of tokens of its largest trie."""
         return max((trie.n_tokens for trie in self.tries), default=0)
 
 
 @dataclass(slots=True, eq=False)
-class Scoring:
-    """The rows of one batch: tree by tree, and window by window of a tree, they go through the network together."""
+class TrieScoring:
+    """The rows of one batch: trie by trie, and window by window of a trie, they go through the network together."""
 
     forward: Forward
     rows: Sequence[ScoredRow]
@@ -111,7 +124,7 @@ class Scoring:
     max_width: int
 
     def run(self, deadline: Deadline, bucket: int) -> Iterator[ScoredRow]:
-        """Yield all rows at the end; what the deadline came before is NaN."""
+        """Yield all rows at the end; candidates that the deadline came before have NaN."""
         self.forward.prefill([row.prompt for row in self.rows], bucket, self.costs.most, deadline)
         for number in range(max(len(row.tries) for row in self.rows)):
             self._score([row.tries[number] if number < len(row.tries) else None for row in self.rows], deadline)
@@ -132,7 +145,7 @@ class Scoring:
             self.forward.memory.release(number, [])
 
     def _feed(self, tries: Sequence[Trie | None], begin: int, end: int) -> None:
-        """Feed all trees' tokens from one offset to another, and read off what was to follow them."""
+        """Feed the tokens of all tries from one offset to another, and look up the tokens behind them."""
         spans = [span for number, trie in enumerate(tries) if trie for span in self._spans(number, trie, begin, end)]
         n_tokens = np.bincount([span.row for span in spans], [len(span.ids) for span in spans], len(tries)).astype(int)
         log_probs = self.forward.feed(spans, fitting_width(n_tokens.max()))  # (tokens, vocab)
@@ -152,7 +165,7 @@ class Scoring:
 
 
 def read_off(nlls: Nlls, reads: Reads, log_probs: Tensor, begin: int, end: int, shift: int) -> None:
-    """Add what tokens from one offset to another say; what follows the token at offset i is in row i + `shift`."""
+    """Add the log-probabilities behind offsets `begin` to `end`; offset i is row i + `shift` of `log_probs`."""
     here = (begin <= reads.at) & (reads.at < end)
     tokens, ids = (torch.from_numpy(each[here]).to(log_probs.device) for each in (reads.at + shift, reads.ids))
     np.subtract.at(nlls, reads.owners[here], log_probs[tokens, ids].double().cpu().numpy())

@@ -1,4 +1,19 @@
-"""The search: branches go through the network with their drafts, and whatever may follow them becomes a branch."""
+"""The decode loop: tree search with speculative decoding over the KV cache slots of a batch.
+
+Every decode step feeds each open branch together with its draft tokens, under tree attention, and keeps as many of them
+as the policy accepts. A greedy step of a row whose prompt ends in `P` and whose draft is `a b c d`; seven tokens before
+`P` were prefilled into slots 0 to 6:
+
+    token fed            P  a  b  c  d     five tokens, one forward
+    KV cache slot        7  8  9 10 11
+    row of the reading   0  1  2  3  4     `BranchReading.first_row` + position in the branch
+    likeliest follower   a  b  x  d  e
+
+`a` and `b` are accepted. The model wants `x` behind `b`, so that `c d` are rejected: the branch is now `P a b x` with
+slots 7 8 9, and slots 10 and 11 are free again. Three tokens came of one forward. The next draft is `d e`, which the
+model said behind `c` and `d`: it had seen one wrong token, but most often goes on alike. Under a threshold both `x` and
+`c` may be accepted; then two branches share slots 7 8 9, and each attends to its own path alone.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +26,24 @@ from arc_kaggle.engines.drafts import NO_DRAFT, Draft
 from arc_kaggle.engines.hf.batching import PassCosts
 from arc_kaggle.engines.hf.cache import Slots
 from arc_kaggle.engines.hf.forward import Forward, SlotRange
-from arc_kaggle.engines.hf.policy import Policy, Reading
+from arc_kaggle.engines.hf.policy import BranchReading, Follower, Policy, Reading
 from arc_kaggle.engines.tree import NOTHING, Branch, Feed, Row, fitting_width, plan
 from arc_kaggle.system.deadline import Deadline
 
 
 @dataclass(slots=True, eq=False)
 class TreeSearch:
-    """The rows of one batch, from their roots to the end. Greedy answers and samples are trees of one branch each."""
+    """The rows of one batch, from their roots to the end. A greedy answer or a sample is a tree of one branch."""
 
     forward: Forward
     policy: Policy
     rows: list[Row]
     costs: PassCosts
     max_width: int
-    """Most tokens a row in one forward."""
+    """Most tokens of a row in one forward."""
 
     def run(self, deadline: Deadline, bucket: int) -> Iterator[Row]:
-        """Yield every row as soon as it is through; at the deadline as it stands."""
+        """Yield every row as soon as nothing of it is open; at the deadline a row is yielded as it stands."""
         for row in self.rows:
             for root in row.open:
                 root.draft = self._draft(row, root, NO_DRAFT)
@@ -55,7 +70,7 @@ class TreeSearch:
                 self.step()
 
     def step(self) -> None:
-        """One forward, and what follows from it."""
+        """Take one decode step: feed branches and drafts, accept what holds, free the slots of what does not."""
         self._make_room()
         memory = self.forward.memory
         feeds = plan(self.rows, memory.room, self.costs.step, self.max_width)
@@ -76,56 +91,47 @@ class TreeSearch:
             memory.release(number, [branch.slots for branch in row.live])
 
     def _walk(self, feed: Feed, slots: Slots, reading: Reading, at: int) -> None:
-        """Follow the draft as far as it holds. What was read after the first token that was fed lies at `at`."""
+        """Accept the draft as far as it holds. The reading's row `at` belongs to the first token that was fed."""
         row, branch, trunk = feed.row, feed.branch, feed.branch.fed(slots)
-        if trunk.n_unfed > 0:  # there was no room for all of a prefix that is fed again
+        if trunk.n_unfed > 0:  # there were not enough slots for all of a prefix that is computed again
             row.open.append(trunk)
             return
-        drafted, base = trunk.ids[len(branch.ids) :].tolist(), at - len(branch.slots)
+        drafted, said = trunk.ids[len(branch.ids) :].tolist(), BranchReading(reading, at - len(branch.slots))
         nexts = [*drafted, None][: int(min(row.max_nodes - row.nodes, len(drafted) + 1))]
-        right, others = self._follow(branch, nexts, reading, base)
+        right, others = self._follow(branch, nexts, said)
         trunk.log_probs = np.concatenate([branch.log_probs, right])
         row.nodes += min(len(right) + 1, len(nexts))
         row.guesses.record(len(right), wrong=len(right) < len(drafted))
-        for n_ids, token, log_prob in others:
-            self._branch_off(row, trunk, n_ids, token, log_prob, reading, base)
+        for other in others:
+            self._branch_off(row, trunk, other, said)
         if len(right) == len(nexts):  # nothing follows the last but None, unless it is a node too many
             row.stop("nodes")
 
     def _follow(
-        self, branch: Branch, nexts: Sequence[int | None], reading: Reading, base: int
-    ) -> tuple[list[float], list[tuple[int, int, float]]]:
-        """Log-probabilities of the next ids that hold, and what else may follow: after how many ids, id, log-prob.
-
-        What was read after id i lies at `base` + i.
-        """
-        right, others, nll = list[float](), list[tuple[int, int, float]](), branch.nll
+        self, branch: Branch, nexts: Sequence[int | None], said: BranchReading
+    ) -> tuple[list[float], list[Follower]]:
+        """(log-probabilities of the next ids that are accepted, the other tokens that may follow the branch)."""
+        right, others, nll = list[float](), list[Follower](), branch.nll
         for n_ids, token in enumerate(nexts, len(branch.ids)):
             followed = None
-            for follower, log_prob in reading.followers(base + n_ids - 1):
+            for follower, log_prob in said.followers(n_ids):
                 if nll - log_prob >= self.policy.max_nll:
                     continue
                 if follower == token:
                     followed = log_prob
                 else:
-                    others.append((n_ids, follower, log_prob))
+                    others.append(Follower(n_ids, follower, log_prob))
             if followed is None:
                 break
             right.append(followed)
             nll -= followed
         return right, others
 
-    def _branch_off(
-        self, row: Row, trunk: Branch, n_ids: int, token: int, log_prob: float, reading: Reading, base: int
-    ) -> None:
-        """Open a branch for a token that may follow the first ids.
-
-        Its draft is what the model said further along the trunk: it has seen one wrong token, but it has seen.
-        """
-        child = trunk.child(n_ids, token, log_prob)
+    def _branch_off(self, row: Row, trunk: Branch, follower: Follower, said: BranchReading) -> None:
+        """Open a branch for a token that may follow the first ids; its draft is what the model said further along."""
+        child = trunk.child(follower.n_ids, follower.token, follower.log_prob)
         if row.add(child, self.forward.model.end_id):
-            ahead = slice(base + n_ids, base + len(trunk.ids))
-            predicted = Draft(reading.best[ahead], reading.best_log_probs[ahead]).then(trunk.draft)
+            predicted = said.predicted(follower.n_ids, len(trunk.ids)).then(trunk.draft)
             child.draft = self._draft(row, child, predicted)
 
     def _draft(self, row: Row, branch: Branch, predicted: Draft) -> Draft:
@@ -135,7 +141,10 @@ class TreeSearch:
         return draft.until(self.forward.model.end_id, row.limit - 1 - branch.length)
 
     def _make_room(self) -> None:
-        """Compact the cache where a row would like more slots than are free; where none is, forget some branches."""
+        """Compact the KV cache where a row wants more slots than are free.
+
+        Where a row has none at all, its least likely branch gives up its slots and is computed again later.
+        """
         memory = self.forward.memory
         if any(free < min(row.n_wanted, self.max_width) for free, row in zip(memory.room, self.rows, strict=True)):
             self._compact()

@@ -1,4 +1,4 @@
-"""Adapters for an engine that loads them from files: each under a name, a number and a path of its own, never again."""
+"""Registry of LoRA adapters for vLLM, which loads them from files: every one has a name, number and path of its own."""
 
 from __future__ import annotations
 

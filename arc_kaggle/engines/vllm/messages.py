@@ -1,4 +1,4 @@
-"""What is asked of vLLM and what comes back, as values that go between two processes; and the options of the engine."""
+"""Messages between this process and the one that holds vLLM: requests, tokens with log-probabilities, options."""
 
 from __future__ import annotations
 

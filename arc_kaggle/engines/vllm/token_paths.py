@@ -1,4 +1,4 @@
-"""What is asked of vLLM for one prompt: request by request, each of which grows a path of tokens. No torch here.
+"""The jobs of one prompt on vLLM: completion, search or score, request by request along paths of tokens. No torch here.
 
 vLLM knows requests alone. An answer is one of them, or one a sample; a search opens another one wherever something else
 than the likeliest token leaves the prefix over the threshold, and a beam one for every token. All begin with what was

@@ -56,10 +56,11 @@ def remove_below(root: Path, path: Path) -> None:
 def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
     """A new folder that takes the place of `out` when the block ends; where the block fails nothing has changed.
 
-    What is there is removed only where it is a folder like the new one: with a file `mark`, and without folders in it.
-    Raises OSError, also for anything else that is there.
+    What is there is removed only where it is a folder like the new one, with a file `mark` and without folders in it,
+    or an empty folder. Raises OSError, also for anything else that is there.
     """
-    if out.exists() and not ((out / mark).is_file() and not any(path.is_dir() for path in out.iterdir())):
+    there = list(out.iterdir()) if out.exists() else []
+    if there and (not (out / mark).is_file() or any(path.is_dir() for path in there)):
         raise FileExistsError(errno.EEXIST, f"it holds more than a folder with {mark} and is not removed", str(out))
     partial = out.with_name(f".{out.name}.partial")
     remove_below(out.parent, partial)

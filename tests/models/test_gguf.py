@@ -144,6 +144,10 @@ def test_what_is_there_stays_unless_asked(tmp_path: Path, network: Any, capsys: 
     assert import_it(path) == 2
     assert "found it there already" in capsys.readouterr().err
     assert [each.name for each in path.with_suffix("").iterdir()] == ["mine"]
+    assert import_it(path, "--overwrite") == 2
+    assert "it holds more than a folder with config.json and is not removed" in capsys.readouterr().err
+    assert [each.name for each in path.with_suffix("").iterdir()] == ["mine"]
+    (path.with_suffix("") / "config.json").touch()
     assert import_it(path, "--overwrite") == 0
     assert not (path.with_suffix("") / "mine").exists()
 

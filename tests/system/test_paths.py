@@ -83,15 +83,16 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("before", [{}, {"config.json": "old", "weights": "old"}])
-def test_a_folder_like_the_new_one_is_replaced_as_a_whole(tmp_path: Path, before: dict[str, str]) -> None:
+@pytest.mark.parametrize("before", [None, {}, {"config.json": "old", "weights": "old"}])
+def test_a_folder_like_the_new_one_is_replaced_as_a_whole(tmp_path: Path, before: dict[str, str] | None) -> None:
     out = tmp_path / "deep" / "model"
-    for name, text in before.items():
-        out.mkdir(parents=True, exist_ok=True)
+    if before is not None:
+        out.mkdir(parents=True)
+    for name, text in (before or {}).items():
         (out / name).write_text(text)
     with replaced_folder(out, "config.json") as folder:
         (folder / "config.json").write_text("new")
-        assert contents(out) == before
+        assert contents(out) == (before or {})
     assert contents(tmp_path) == {"deep/model/config.json": "new"}
 
 

@@ -1,4 +1,4 @@
-"""`arc-kaggle combine`: several runs become one submission, by a vote over all predictions or by one attempt each."""
+"""Command `combine`: it merges runs into one submission, by a vote over all predictions or by one attempt of each."""
 
 from __future__ import annotations
 

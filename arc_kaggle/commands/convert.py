@@ -1,4 +1,4 @@
-"""command `convert`: writes tasks in another form, as they are, reversed, or with one train pair held out."""
+"""Command `convert`: it writes tasks in another form, as they are, reversed, or with one train pair held out."""
 
 from __future__ import annotations
 

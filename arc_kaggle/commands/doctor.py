@@ -1,4 +1,4 @@
-"""command `doctor`: would a submission run here? Machine, image, packages, mounts, and a model that answers."""
+"""Command `doctor`: it tells whether a submission would run on this machine, with what is mounted here."""
 
 from __future__ import annotations
 

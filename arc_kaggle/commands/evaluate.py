@@ -1,4 +1,4 @@
-"""command `evaluate`: checkpoints and adapters judged by the scores of `solve`, in the background and in parts."""
+"""Command `evaluate`: it judges checkpoints and adapters by runs of `solve`, cut into parts that can be resumed."""
 
 from __future__ import annotations
 

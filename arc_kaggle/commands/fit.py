@@ -1,4 +1,4 @@
-"""What `arc-kaggle fit` found, as values and as text."""
+"""Command `fit`: it counts the tokens of tasks, and tells which of them fit a context length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""command `import-gguf`: makes a Hugging Face model folder of a GGUF file."""
+"""Command `import-gguf`: it makes a Hugging Face model folder of a GGUF file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.paths import replaced_folder
+from arc_kaggle.system.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,11 @@ class ImportGgufConfig:
 
 def run(config: ImportGgufConfig) -> int:
     """Write the model folder, and say what it is."""
-    print(import_gguf(config))
+    steps = Steps("import-gguf")
+    steps(f"reading {config.file} and writing {config.out}")
+    said = import_gguf(config)
+    steps.done()
+    print(said)
     return 0
 
 

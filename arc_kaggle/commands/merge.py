@@ -1,4 +1,4 @@
-"""command `merge`: writes the model that a LoRA adapter makes of its base as a plain model folder."""
+"""Command `merge`: it merges a LoRA adapter into its base model and writes a plain model folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from arc_kaggle.config.model import CARD_FILE
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES
 from arc_kaggle.system.paths import replaced_folder
+from arc_kaggle.system.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,11 @@ class MergeConfig:
 
 def run(config: MergeConfig) -> int:
     """Write the model folder, and say what it is."""
-    print(merge(config))
+    steps = Steps("merge")
+    steps(f"merging {config.adapter} into {config.base}")
+    said = merge(config)
+    steps.done()
+    print(said)
     return 0
 
 

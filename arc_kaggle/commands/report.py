@@ -1,4 +1,4 @@
-"""command `report`: one HTML page of a run, or of several side by side."""
+"""Command `report`: it writes one HTML page that shows a run, or several side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""command `score`: judges a submission, or the predictions of a run, against known solutions; or compares two."""
+"""Command `score`: it judges a submission, or the predictions of a run, against known solutions; or it compares two."""
 
 from __future__ import annotations
 

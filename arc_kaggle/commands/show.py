@@ -1,4 +1,4 @@
-"""`arc-kaggle show`: which pictures of which tasks, by show.py."""
+"""Command `show`: it draws tasks, their views, or their prompts token by token."""
 
 from __future__ import annotations
 

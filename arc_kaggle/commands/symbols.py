@@ -1,4 +1,4 @@
-"""`arc-kaggle symbols`: find single-token symbols for the ten colours, and check a set of ten."""
+"""Command `symbols`: it finds characters that are one token each, and checks ten of them for use as colours."""
 
 from __future__ import annotations
 

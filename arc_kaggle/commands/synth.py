@@ -1,4 +1,4 @@
-"""command `synth`: rules of synth.py into a pair file or Kaggle's format, verified, and a picture of some of them."""
+"""Command `synth`: it makes up rules, verifies every pair, and writes them as training data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every option of every stage as frozen dataclasses, without torch.
+"""Every option of every command and stage: frozen dataclasses that need no torch.
 
 It imports only `errors`.
 """

@@ -1,4 +1,4 @@
-"""Options of answering: views, decoding, search, scoring and the choice of attempts. No torch here."""
+"""The options of answering: views, decoding, search, scoring of candidates, and the choice of the two attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each engine and tuner can do. What it lacks is refused by name before a run, never done in another way."""
+"""The options of engines and tuners, and what each of them can do; a run that asks for more is refused at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs as JSON: every config dataclass is written and read by the same two functions."""
+"""Every config dataclass is written as JSON, and read back, by the two functions here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What options have in common: the range of a number, checked in one place, and whether an option shapes results."""
+"""What all options share: the range of a number, which is checked here alone, and whether an option shapes results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Placement of fine-tuning and vLLM on GPUs: together on one, on it in turns, or apart; planned from bytes.
 
-Nothing of this has been tried on a GPU: the sizes are those of sizes.py, the reserves are guesses.
+Nothing of this has been tried on a GPU: the sizes come from formulas (memory_formulas.py), the reserves are guesses.
 """
 
 from __future__ import annotations

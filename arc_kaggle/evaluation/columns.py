@@ -1,4 +1,4 @@
-"""What an evaluation came to, as values: the test outputs that each checkpoint solved under each recipe."""
+"""The results of an evaluation as values: which test outputs each checkpoint solved under each recipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Output:
     task_id: str
     query: int
     submitted: bool
-    """Either attempt is the answer: what Kaggle counts. Attempts may come from simple rules (fallback.py)."""
+    """Either attempt is the answer: what Kaggle counts. Attempts may come from simple rules."""
     two_attempts: bool
     """One of the model's two best candidates is."""
     one_attempt: bool

@@ -1,4 +1,4 @@
-"""Columns of an evaluation compared: pair by pair over the same test outputs, and over the same whole tasks."""
+"""The columns of an evaluation are compared in pairs, over the same test outputs and over the same whole tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of an evaluation: solved test outputs over training steps, over training tokens, over the number of views."""
+"""The curves of an evaluation: solved test outputs over training steps, training tokens, and the number of views."""
 
 from __future__ import annotations
 

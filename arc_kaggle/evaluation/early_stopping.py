@@ -1,4 +1,4 @@
-"""Early stopping, told from a finished run: what `--generate.stop-lead` in waves would have asked, and come to."""
+"""Early stopping is judged on a finished run: which views `--generate.stop-lead` would have saved, at which cost."""
 
 from __future__ import annotations
 

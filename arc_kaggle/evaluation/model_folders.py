@@ -1,4 +1,4 @@
-"""Which models to judge: folders of models and LoRA adapters, where they are named or below, in training order."""
+"""Finds the models to judge: folders of models and LoRA adapters, named or below a named folder, in training order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long run of `solve` in parts: each a folder of its own, done as a whole and never twice, whatever was killed."""
+"""A long run of `solve` is cut into parts. Each has a folder of its own and is done as a whole, whatever is killed."""
 
 from __future__ import annotations
 

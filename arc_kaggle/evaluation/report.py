@@ -1,4 +1,4 @@
-"""An evaluation as text and as JSON: every share with its n and its 95% interval, every slice with its whole."""
+"""An evaluation as text and as JSON; every share comes with its n and its 95% interval, every slice with its whole."""
 
 from __future__ import annotations
 

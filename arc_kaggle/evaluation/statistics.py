@@ -1,4 +1,4 @@
-"""Statistics of shares and of pairs, exact: did one way solve more of the same things than another?"""
+"""Exact statistics of shares and of pairs: did one way solve more of the same things than another?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `arc-kaggle doctor` thinks of what was found: values in, one finding out, with advice where it is wrong."""
+"""The judgement of `arc-kaggle doctor`: each function takes what was found, and gives one finding with advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands of `arc-kaggle` in child processes, for a notebook whose kernel must neither import torch nor hang."""
+"""Commands of `arc-kaggle` run in child processes, so that a notebook's kernel neither imports torch nor hangs."""
 
 from __future__ import annotations
 

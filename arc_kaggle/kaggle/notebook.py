@@ -1,4 +1,4 @@
-"""What the notebooks call: few lines there, all the work in child processes, so that the kernel never imports torch."""
+"""The functions that the notebooks call. All work happens in child processes, so the kernel never imports torch."""
 
 from __future__ import annotations
 

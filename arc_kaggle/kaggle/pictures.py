@@ -1,4 +1,4 @@
-"""Pictures of what runs of `solve` answered, sorted by a score."""
+"""Pictures of what runs of `solve` answered, those with the lowest score first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `arc-kaggle doctor` asks the machine. Tests put other answers in the place of these."""
+"""The questions that `arc-kaggle doctor` asks the machine, as values, so that tests can give other answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rehearsal at the commit: does the model fit, do tasks come through, will the time do?"""
+"""The rehearsal when a notebook is committed: does the model fit, are tasks answered, and does the time suffice?"""
 
 from __future__ import annotations
 

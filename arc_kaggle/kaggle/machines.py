@@ -69,8 +69,8 @@ MODELS = {
         {"T4": {"tune.max_tokens": 1024}, "L4": {"tune.max_tokens": 2048}},
     ),
 }
-"""By name. What they say follows the recipes and the prompt presets. NVARC's adapter of rank 256 does not fit a T4, so it
-has 64."""
+"""By name. What they say follows the recipes and the prompt presets. NVARC's adapter of rank 256 does not fit a T4, so
+it has rank 64 there."""
 
 
 def machine_named(name: str, gpus: Sequence[Gpu]) -> Machine | None:

@@ -100,7 +100,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no torch": (
         {"run_module": answers({"other": 1})},
         "FAILED  torch",
-        "ImportError: no module of that name; install",
+        "ImportError: no module of that name); install",
     ),
     "driver": (
         {"run_module": answers({**FACTS, "cuda": "13.0", "gpus": 0, "sums": []})},
@@ -115,7 +115,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "memory": ({"run_module": answers({**FACTS, "memory_bytes": 1 << 30})}, "FAILED  memory", "1.0 GiB left"),
     "torchao": ({"run_module": answers(FACTS)}, "FAILED  adapters", "pip uninstall -y torchao"),
-    "answer": ({"run_module": answers(solved=False)}, "FAILED  answer", "did not, exit code 1: ImportError"),
+    "answer": (
+        {"run_module": answers(solved=False)},
+        "FAILED  answer",
+        "did not, its process ended with exit code 1 (ImportError",
+    ),
 }
 
 

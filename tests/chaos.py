@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import N_VIEWS, Run, running
+from processes import DONE, N_VIEWS, Run, running
 
 from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.system.files import read_lines
@@ -83,7 +83,7 @@ def strike(
         if fault == "damaged file" and once.exists() and not struck:
             whole = not damage(run.out, rng)
         filled = fault == "full disk" and once.exists() and not struck
-        if code == 0 and not slow and not filled:
+        if code in DONE and not slow and not filled:
             break
     after = done_stages(run.out)
     read_submission(run.out / "submission.json", run.tasks)
@@ -153,7 +153,7 @@ def damage(out: Path, rng: random.Random) -> bool:
 def reference(folder: Path, options: tuple[str, ...]) -> tuple[bytes, Path]:
     """The submission of a run without a fault, and its plan."""
     with running(folder, *options, n_tasks=N_TASKS) as run:
-        assert run.wait(180) == 0, run.output
+        assert run.wait(180) in DONE, run.output
     assert set(STAGES) <= {stage for _, stage, _ in done_stages(run.out)}
     return (run.out / "submission.json").read_bytes(), run.out / "plan.json"
 

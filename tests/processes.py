@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.answering.submission import read_submission
+from arc_kaggle.commands.solve import NOTHING_ANSWERED
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.task import Task
 
 N_VIEWS = 4
+DONE = (0, NOTHING_ANSWERED)
+"""Exit codes of a run that was through, whatever its model, which may know nothing, came to."""
 FOUR_VIEWS = GenerateConfig(n_views=N_VIEWS)
 
 SITE = """

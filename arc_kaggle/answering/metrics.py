@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from math import comb
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction
 from arc_kaggle.answering.vote import rank_candidates
@@ -49,6 +50,16 @@ def whole_tasks_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
 def n_solved(task: Task, attempts: Sequence[Sequence[Grid]]) -> int:
     """How many test outputs of a task are solved."""
     return sum(is_solved(query, attempts[query.index]) for query in task.queries)
+
+
+def model_score(attempts: AttemptsByTask, predictions: PredictionsByTask, tasks: Sequence[Task]) -> Score:
+    """The part of Kaggle's score that is the model's: outputs with a right attempt that one of its views gave."""
+
+    def solved(query: Query) -> float:
+        is_right = is_solved(query, attempts[query.task.id][query.index])
+        return float(is_right and any(_equals(found, query) for found in predictions_of(query, predictions)))
+
+    return _mean_over_queries(tasks, solved)
 
 
 def is_solved(query: Query, attempts: Sequence[Grid]) -> bool:
@@ -164,15 +175,23 @@ def _mean(values: Iterable[float]) -> float:
     return sum(listed) / len(listed) if listed else 0.0
 
 
-def _mean_over_queries(tasks: Sequence[Task], of: Callable[[Query], float], n_resamples: int = 2000) -> Score:
+def _mean_over_queries(tasks: Sequence[Task], of: Callable[[Query], float]) -> Score:
     """Mean over queries; the interval resamples whole tasks, whose queries stand or fall together."""
-    return _mean_of([[of(query) for query in task.queries] for task in tasks], n_resamples)
+    return _mean_of([[of(query) for query in task.queries] for task in tasks])
 
 
-def _mean_of(per_task: Sequence[Sequence[float]], n_resamples: int = 2000) -> Score:
+def _mean_of(per_task: Sequence[Sequence[float]]) -> Score:
     if not per_task:
         raise TaskError("scoring: found no task, expected one or more")
     sums, counts = np.array([sum(v) for v in per_task]), np.array([len(v) for v in per_task])
-    draws = np.random.default_rng(0).integers(len(sums), size=(n_resamples, len(sums)))  # (resample, task)
-    low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [0.025, 0.975])
+    times_drawn = _resamples(len(sums))  # (resample, task)
+    low, high = np.quantile((times_drawn @ sums) / (times_drawn @ counts), [0.025, 0.975])
     return Score(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+@lru_cache(maxsize=1)
+def _resamples(n_tasks: int, n_resamples: int = 2000) -> NDArray[np.float64]:
+    """How often each task is drawn in each of the bootstrap's resamples, shape (resample, task)."""
+    rng = np.random.default_rng(0)
+    rows = (np.bincount(rng.integers(n_tasks, size=n_tasks), minlength=n_tasks) for _ in range(n_resamples))
+    return np.stack([row.astype(np.float64) for row in rows])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from arc_kaggle.answering.simple_rules import fallback_grids, proven_grids
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import ArcKaggleError, SubmissionError
-from arc_kaggle.system.files import write_json
+from arc_kaggle.system.files import write_atomically
 from arc_kaggle.tasks.entries import read_json
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.tasks.task import Query, Task
@@ -19,11 +21,35 @@ from arc_kaggle.tasks.task import Query, Task
 ATTEMPT_NAMES = ("attempt_1", "attempt_2")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleGrids:
+    """What simple rules say of one query."""
+
+    proven: Sequence[Grid]
+    """Grids of rules that hold for all train pairs, best first."""
+    fallback: Sequence[Grid]
+    """Grids to fall back on, best first; at least two that differ."""
+
+
+def rule_grids(query: Query) -> RuleGrids:
+    """Try all simple rules on a query, which takes some milliseconds."""
+    return RuleGrids(proven_grids(query), fallback_grids(query))
+
+
+def without_rules(query: Query) -> RuleGrids:
+    """The input and a single cell, which take no time."""
+    return RuleGrids((), (query.input, as_grid([[0]]), as_grid([[1]])))
+
+
 def vote_task(
-    task: Task, predictions: Sequence[Prediction], scores: Sequence[CandidateScore] = (), by: Selection = "votes"
+    task: Task,
+    predictions: Sequence[Prediction],
+    scores: Sequence[CandidateScore] = (),
+    by: Selection = "votes",
+    rules: Callable[[Query], RuleGrids] = rule_grids,
 ) -> list[Attempts]:
     """The two attempts for every query of a task, by the evidence for its candidates."""
-    return [choose_attempts(query, _ranked(query, predictions, scores, by)) for query in task.queries]
+    return [choose_attempts(query, _ranked(query, predictions, scores, by), rules(query)) for query in task.queries]
 
 
 def _ranked(
@@ -33,41 +59,66 @@ def _ranked(
     return rank_candidates(of_query, (s for s in scores if s.query == query.index), by)
 
 
-def choose_attempts(query: Query, ranked: Sequence[Candidate]) -> Attempts:
+def choose_attempts(query: Query, ranked: Sequence[Candidate], rules: RuleGrids | None = None) -> Attempts:
     """The best candidate, and what a simple rule says that holds for all train pairs, else the second candidate.
 
     Where there are fewer, fallback grids that differ from what is there already.
     """
-    in_order = _grids(query, ranked)
+    in_order = _grids(ranked, rules or rule_grids(query))
     first = next(in_order)
     return first, next(grid for grid in in_order if not same_grid(grid, first))
 
 
-def _grids(query: Query, ranked: Sequence[Candidate]) -> Iterator[Grid]:
+def _grids(ranked: Sequence[Candidate], rules: RuleGrids) -> Iterator[Grid]:
     yield from (candidate.grid for candidate in ranked[:1])
-    yield from proven_grids(query)[:1]
+    yield from rules.proven[:1]
     yield from (candidate.grid for candidate in ranked[1:])
-    yield from fallback_grids(query)
+    yield from rules.fallback
 
 
 class SubmissionFile:
-    """submission.json: valid at every moment, because it is only ever replaced by another valid one."""
+    """submission.json: valid at every moment, because it is only ever replaced by another valid one.
+
+    It begins with two grids for each query that take no time; better ones are `put` in their place. Only what changed
+    is made into JSON again, and the caller decides when to `write`.
+    """
 
     def __init__(self, path: Path, tasks: Sequence[Task]) -> None:
         self.path = path
-        self.attempts = {task.id: [choose_attempts(query, []) for query in task.queries] for task in tasks}
-        self.write()
+        self.attempts = {task.id: vote_task(task, (), rules=without_rules) for task in tasks}
+        self.changed = True
+        """Whether the file lacks something that was put."""
+        self._texts = {task.id: "" for task in tasks}
+
+    def put(self, task_id: str, attempts: list[Attempts]) -> None:
+        """Replace the attempts of a task, one pair for each query."""
+        self.attempts[task_id], self._texts[task_id], self.changed = attempts, "", True
 
     def write(self) -> None:
-        write_json(self.path, submission_json(self.attempts), indent=None)
+        """Replace the file. Raises OSError, and what is there stays there."""
+        for task_id, text in self._texts.items():
+            if not text:
+                self._texts[task_id] = f"{json.dumps(task_id)}: {json.dumps(attempts_json(self.attempts[task_id]))}"
+        write_atomically(self.path, f"{{{', '.join(self._texts.values())}}}")
+        self.changed = False
+
+
+def write_fallbacks(path: Path, tasks: Sequence[Task]) -> None:
+    """Write a submission of what simple rules say, for want of anything better."""
+    file = SubmissionFile(path, tasks)
+    for task in tasks:
+        file.put(task.id, vote_task(task, ()))
+    file.write()
 
 
 def submission_json(attempts: dict[str, list[Attempts]]) -> dict[str, list[dict[str, list[list[int]]]]]:
     """Kaggle's format: task id -> for every test input {"attempt_1": grid, "attempt_2": grid}."""
-    return {
-        task_id: [dict(zip(ATTEMPT_NAMES, map(grid_lists, pair), strict=True)) for pair in queries]
-        for task_id, queries in attempts.items()
-    }
+    return {task_id: attempts_json(queries) for task_id, queries in attempts.items()}
+
+
+def attempts_json(queries: Sequence[Attempts]) -> list[dict[str, list[list[int]]]]:
+    """The answers to one task in Kaggle's format."""
+    return [dict(zip(ATTEMPT_NAMES, map(grid_lists, pair), strict=True)) for pair in queries]
 
 
 def read_submission(path: Path, tasks: Sequence[Task]) -> dict[str, list[Attempts]]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from arc_kaggle.answering.submission import SubmissionFile, choose_attempts, read_submission
+from arc_kaggle.answering.submission import SubmissionFile, choose_attempts, read_submission, write_fallbacks
 from arc_kaggle.config.model import BOX_FOLDER, CARD_FILE
 from arc_kaggle.config.saved import saved_options
 from arc_kaggle.errors import SubmissionError
@@ -54,7 +54,8 @@ def submit(
         file = mounts.competition(competition) / TEST_FILE
         tasks = load_tasks(file)
         out.mkdir(parents=True, exist_ok=True)
-        SubmissionFile(out / "submission.json", tasks)
+        SubmissionFile(out / "submission.json", tasks).write()
+        write_fallbacks(out / "submission.json", tasks)
         asked = {"engine": engine, "tuner": tuner}
         chosen = {name: value for name, value in asked.items() if value != "auto"}
         settings = {**find_options(mounts, model, preset, adapter), **chosen, **read_options(options)}
@@ -146,7 +147,7 @@ def check_submission(competition: str = "auto", out: Path = Path()) -> None:
             read_submission(path, tasks)
         except SubmissionError as error:
             print(f"not valid, so the fallback takes its place: {error}")
-            SubmissionFile(path, tasks)
+            write_fallbacks(path, tasks)
         n_own, n_all = count_answered(path, tasks)
         print(f"{path}: valid; {len(tasks)} tasks, {n_own} of {n_all} test inputs answered, the others by the fallback")
 

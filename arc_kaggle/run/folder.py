@@ -9,15 +9,15 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.options import flat, names_aside
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.files import read_lines
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import remove_below
-from arc_kaggle.tasks.task import Task, task_to_json
+from arc_kaggle.tasks.task import Task
 
 STAGES_FILE = "stages.jsonl"
 MAY_DIFFER = names_aside(SolveConfig)
@@ -31,18 +31,39 @@ WRITTEN = (
 """What an earlier run left, and nothing that somebody else may have put beside it."""
 
 
-def lock(out: Path) -> TextIO:
-    """An open file that holds the folder's lock until it is closed, or this process ends. Raises ConfigError."""
-    out.mkdir(parents=True, exist_ok=True)
-    file = (out / ".lock").open("a")
+class FolderLock:
+    """A folder that belongs to this process until it is closed, or the process ends.
+
+    Both the folder itself and a file in it are locked: the file alone could be removed, and some network file systems
+    lock no folders.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """Make the folder and lock it. Raises ConfigError where another process has it, and OSError."""
+        out.mkdir(parents=True, exist_ok=True)
+        self._descriptors = [os.open(out, os.O_RDONLY)]
+        try:
+            self._descriptors.append(os.open(out / ".lock", os.O_WRONLY | os.O_CREAT, 0o644))
+            with suppress(OSError):
+                _take(self._descriptors[0], out)
+            _take(self._descriptors[1], out)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let others into the folder."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def _take(descriptor: int, out: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
         raise ConfigError(
             f"folder {out}: another `solve` is writing there; wait for it, or take another --out"
         ) from None
-    return file
 
 
 def clear(out: Path) -> None:
@@ -72,8 +93,29 @@ def check_same(config: SolveConfig, out: Path) -> None:
 
 def digest_of(tasks: Sequence[Task]) -> str:
     """Equal for equal tasks in the same order, whether their solutions are known or not."""
-    visible = {task.id: task_to_json(task.without_solution()) for task in tasks}
-    return hashlib.sha256(json.dumps(visible).encode()).hexdigest()[:16]
+    whole = hashlib.sha256()
+    for task in tasks:
+        grids = [grid for pair in (*task.train, *task.without_solution().test) for grid in (pair.input, pair.output)]
+        whole.update(json.dumps([task.id, [None if grid is None else grid.shape for grid in grids]]).encode())
+        whole.update(b"".join(grid.tobytes() for grid in grids if grid is not None))
+    return whole.hexdigest()[:16]
+
+
+def has_results(out: Path) -> bool:
+    """Whether an earlier run found anything there: a run that could not start leaves nothing worth keeping."""
+    lines = read_lines(out / STAGES_FILE)
+    found = (path for name in EVIDENCE for path in (out / name).glob("*.jsonl"))
+    return bool(lines.damaged) or any("job" in value for value in lines.values) or any(map(_is_filled, found))
+
+
+def _is_filled(path: Path) -> bool:
+    return path.stat().st_size > 0
+
+
+def check_place(path: Path) -> None:
+    """Raise ConfigError where something other than a file is in the place of one that a run writes."""
+    if path.is_dir():
+        raise ConfigError(f"{path}: found a folder, expected a file or nothing; move it away, or take another --out")
 
 
 def digest_of_run(config: SolveConfig) -> str:

@@ -82,6 +82,8 @@ class Ready:
 
     seconds: float
     """From the start of the worker on."""
+    ktoken_seconds: float = 0.0
+    """Seconds that the model takes to read a thousand tokens on this machine; 0 where that was not tried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,10 +93,15 @@ class Pool:
     @property
     def vacant(self) -> Slot | None:
         """A slot whose worker can be started now: none as long as one is loading, for two would race for memory."""
-        if any(slot.worker and not slot.ready for slot in self.slots):
+        if self.loading:
             return None
         empty = (slot for slot in self.slots if slot.worker is None and slot.failed_starts < self.max_starts)
         return next(empty, None)
+
+    @property
+    def loading(self) -> Slot | None:
+        """The slot whose worker loads its model, if there is one."""
+        return next((slot for slot in self.slots if slot.worker and not slot.ready), None)
 
     @property
     def idle(self) -> list[Slot]:

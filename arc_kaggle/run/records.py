@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from arc_kaggle.run.planning.jobs import Job, Outcome
 from arc_kaggle.tuning.outcome import TuneReport
+
+Author = Literal["model", "rule", "guess"]
+"""Who gave an attempt: the model, a simple rule that holds for all train pairs, or a guess of the right size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,18 @@ class StageRun:
     """Lines of the task's file of predictions, or of scores, when it ended."""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "job": self.job.to_json(), "outcome": self.outcome.to_json()}
+        return {
+            "job": self.job.to_json(),
+            "worker": self.worker,
+            "at_seconds": self.at_seconds,
+            "outcome": self.outcome.to_json(),
+            "lost": self.lost,
+            "tune": None if self.tune is None else asdict(self.tune),
+            "dropped_pairs": self.dropped_pairs,
+            "peak_memory_mib": self.peak_memory_mib,
+            "note": self.note,
+            "n_lines": self.n_lines,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> StageRun:
@@ -76,7 +90,10 @@ def task_run(task_id: str, stages: Sequence[StageRun], reasons: Mapping[str, int
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """One row of the table. `verdict` is `solved`, `not scored`, or says why not; `run` is None without an answer."""
+    """One row of the table. `verdict` is `solved`, `not scored`, or says why not; `run` is None without an answer.
+
+    What a simple rule or a guess solved is told apart: `solved by a rule, not by the model`.
+    """
 
     task_id: str
     verdict: str
@@ -86,3 +103,21 @@ class TaskReport:
     """All jobs of the task in the order in which they ended."""
     ended: str = ""
     """Why the plan started nothing more of it."""
+    solved_by: tuple[Author | None, ...] = ()
+    """Who gave the right attempt, for each test input; None where none was right, or the answer is not known."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model gave a grid for any of its test inputs."""
+        return self.run is not None and self.run.reasons.get("answered", 0) > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task_id": self.task_id,
+            "verdict": self.verdict,
+            "solved_by": list(self.solved_by),
+            "tries": self.tries,
+            "run": None if self.run is None else asdict(self.run),
+            "stages": [stage.to_json() for stage in self.stages],
+            "ended": self.ended,
+        }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from arc_kaggle.answering.candidates import Attempts, Prediction
@@ -13,13 +14,17 @@ from arc_kaggle.answering.metrics import (
     answer_rank,
     is_solved,
     kaggle_score,
+    model_score,
     prediction_scores,
     predictions_of,
     unanswered_reasons,
     voting_accuracy,
 )
+from arc_kaggle.answering.simple_rules import proven_grids
 from arc_kaggle.run.journal import Journal
-from arc_kaggle.run.records import StageRun, TaskReport, TaskRun, task_run
+from arc_kaggle.run.records import Author, StageRun, TaskReport, TaskRun, task_run
+from arc_kaggle.system.files import strict_json
+from arc_kaggle.tasks.grid import same_grid
 from arc_kaggle.tasks.task import Query, Task, shown_id
 
 
@@ -34,20 +39,33 @@ def task_report(
     ended: str = "",
 ) -> TaskReport:
     """Why a task came out as it did; of several test inputs the first that is not solved speaks."""
-    verdicts = [_verdict(query, attempts[query.index], predictions) for query in task.queries]
-    unsolved = [verdict for verdict in verdicts if verdict != "solved"]
-    verdict = unsolved[0] if unsolved else "solved"
+    authors = tuple(author_of(query, attempts[query.index], predictions) for query in task.queries)
+    verdicts = [_verdict(query, authors[query.index], predictions) for query in task.queries]
+    unsolved = [verdict for verdict, author in zip(verdicts, authors, strict=True) if author is None]
+    by_others = [verdict for verdict in verdicts if verdict != "solved"]
+    verdict = (unsolved or by_others or ["solved"])[0]
     if failure and verdict != "solved":
         verdict = f"{failure}; {verdict}"
     if len(verdicts) > 1 and unsolved and task.has_solution:
         verdict = f"{len(verdicts) - len(unsolved)} of {len(verdicts)} solved; {verdict}"
-    return TaskReport(task.id, verdict, tries, run, tuple(stages), ended)
+    return TaskReport(task.id, verdict, tries, run, tuple(stages), ended, authors)
 
 
-def _verdict(query: Query, attempts: Attempts, predictions: PredictionsByTask) -> str:
-    if query.answer is not None and is_solved(query, attempts):
+def author_of(query: Query, attempts: Attempts, predictions: PredictionsByTask) -> Author | None:
+    """Who gave the right attempt, the model before a rule before a guess; None where none is right."""
+    if query.answer is None or not is_solved(query, attempts):
+        return None
+    if answer_rank(query, predictions_of(query, predictions)):
+        return "model"
+    return "rule" if any(same_grid(grid, query.answer) for grid in proven_grids(query)[:1]) else "guess"
+
+
+def _verdict(query: Query, author: Author | None, predictions: PredictionsByTask) -> str:
+    if author == "model":
         return "solved"
     found = predictions_of(query, predictions)
+    if author:
+        return f"solved by a {author}, not by the model"
     if not any(prediction.grid is not None for prediction in found):
         reasons = ", ".join(f"{reason} {n}" for reason, n in unanswered_reasons({"": found}).most_common())
         return f"no view gave a grid: {reasons}" if found else "not reached"
@@ -60,11 +78,15 @@ def _verdict(query: Query, attempts: Attempts, predictions: PredictionsByTask) -
 def scores_json(
     attempts: Mapping[str, Sequence[Attempts]], predictions: PredictionsByTask, tasks: Sequence[Task]
 ) -> dict[str, Any]:
-    """Every score of the tasks whose answers are known; empty where none are."""
+    """Every score of the tasks whose answers are known; empty where none are.
+
+    `model` is the part of `kaggle` that the model solved: outputs with a right attempt that some view of it gave.
+    """
     known = [task for task in tasks if task.has_solution]
     if not known:
         return {}
-    scores = {"kaggle": kaggle_score(attempts, known), **prediction_scores(predictions, known)}
+    scores = {"model": model_score(attempts, predictions, known), "kaggle": kaggle_score(attempts, known)}
+    scores |= prediction_scores(predictions, known)
     reasons = dict(unanswered_reasons({task.id: predictions.get(task.id, ()) for task in known}))
     plain = {name: asdict(score) for name, score in scores.items()}
     return {**plain, "voting_accuracy": voting_accuracy(scores), "unanswered_by_reason": reasons, "n_tasks": len(known)}
@@ -111,11 +133,31 @@ class SolveResult:
     """What could not be written, and why; empty where all was."""
     engine: str = ""
     """Which engine answered, and why that one."""
+    losses: Mapping[str, int] = field(default_factory=dict)
+    """Why workers were lost, and how often each reason came."""
+
+    @property
+    def n_answered(self) -> int:
+        """Tasks for which the model gave a grid."""
+        return sum(report.answered for report in self.reports)
 
     @property
     def text(self) -> str:
-        parts = (f"{table(self.reports)}\n", score_lines(self.scores), self.engine, self.trouble)
-        return "\n".join(part for part in parts if part)
+        """The table, the scores, and what went wrong."""
+        unanswered = "" if self.n_answered or not self.reports else "the model answered no task at all"
+        parts = (f"{table(self.reports)}\n", score_lines(self.scores), self.engine, *self._loss_lines())
+        return "\n".join(part for part in (*parts, unanswered, self.trouble) if part)
+
+    def _loss_lines(self) -> Iterator[str]:
+        for reason, n in sorted(self.losses.items(), key=lambda item: -item[1]):
+            yield f"workers lost: {n}, {'each time' if n > 1 else 'for this reason'}: {reason}"
+
+    def to_json(self) -> str:
+        """The text of report.json, a line for each task."""
+        rows = ",\n  ".join(strict_json(report.to_json()) for report in self.reports)
+        names = ("scores", "seconds", "trouble", "engine", "losses")
+        rest = ",\n ".join(f"{json.dumps(name)}: {strict_json(getattr(self, name))}" for name in names)
+        return f'{{"reports": [\n  {rows}\n ],\n {rest}\n}}\n'
 
 
 def result_of(

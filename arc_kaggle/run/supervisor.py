@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
+from math import inf
 
 from arc_kaggle.answering.candidates import Prediction
-from arc_kaggle.answering.submission import SubmissionFile, vote_task
+from arc_kaggle.answering.submission import RuleGrids, SubmissionFile, rule_grids, vote_task, without_rules
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.run.journal import Journal
 from arc_kaggle.run.messages import Done, Failed, Order, PredictionFound, Ready, ScoreFound
 from arc_kaggle.run.plan import PLAN_FILE, agreement, is_last, make_plan, record_of
 from arc_kaggle.run.planning.jobs import Job, Outcome
 from arc_kaggle.run.planning.planner import Planner
-from arc_kaggle.run.pool import Crew, Ended, Heard, Lost, Pool, Slot
+from arc_kaggle.run.pool import TICK_SECONDS, Crew, Ended, Heard, Lost, Pool, Slot
 from arc_kaggle.run.progress import Watch
 from arc_kaggle.run.records import StageRun
 from arc_kaggle.run.report import SolveResult, result_of
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.files import strict_json
 from arc_kaggle.system.paths import remove_below
-from arc_kaggle.tasks.task import Task
+from arc_kaggle.tasks.task import Query, Task
 
 CLOSING_SECONDS = 5.0
 """Seconds before the deadline at which workers are told to end; at half of it they are killed."""
+CLOSING_SECONDS_A_TASK = 1e-3
+"""So much more for each task, for its vote and its report."""
+SLICE_SECONDS = 0.05
+"""Most seconds of trying simple rules before workers are listened to again."""
+WRITE_SECONDS, MOST_WRITES = 1.0, 10.0
+"""Least time between two writes of the submission: in seconds, and in times of what the last one took."""
 
 
 class Supervisor:
@@ -40,12 +50,20 @@ class Supervisor:
         """`gather` finds out about the workers, which on a cluster takes a while: the first submission comes before."""
         self.config, self.tasks, self.deadline, self.engine = config, tasks, deadline, engine
         self.by_id = {task.id: task for task in tasks}
-        self.journal = Journal(config, tasks)
-        self.next: Job | None = None
-        """A job that waits for a worker to get ready."""
+        self.submission = SubmissionFile(config.out / "submission.json", tasks)
+        self.journal = Journal(config, tasks, self.submission.write)
         self.through = False
+        self.late = ""
+        """Why there was no time for anything; empty where there was."""
+        self.losses: Counter[str] = Counter()
+        """Why workers were lost, and how often."""
+        self.rules: dict[str, list[RuleGrids]] = {}
+        """What simple rules say, of each query of the tasks for which there was time to try them."""
+        self.untried = deque(tasks)
+        """Tasks for which there was none yet."""
+        self.closing_seconds = CLOSING_SECONDS + len(tasks) * CLOSING_SECONDS_A_TASK
+        self._write_at = -inf
         try:
-            self.submission = SubmissionFile(config.out / "submission.json", tasks)
             self._begin(gather())
         except BaseException:
             self.journal.close()
@@ -56,36 +74,61 @@ class Supervisor:
         config, at_s, clock = self.config, self.deadline.at_s, self.deadline.clock
         stages, self.scratch = self.journal.stages, crew.scratch
         self.watch = Watch(config.out, len(self.tasks), clock, max((s.at_seconds for s in stages), default=0.0))
-        self.plan = make_plan(config, self.tasks, crew.n_workers, Deadline(at_s - CLOSING_SECONDS, clock))
+        self.plan = make_plan(config, self.tasks, crew.n_workers, Deadline(at_s - self.closing_seconds, clock))
         self.plan.recall(record_of(stages))
-        self.pool = Pool(crew, Deadline(at_s - CLOSING_SECONDS / 2, clock), config.max_tries)
+        self.pool = Pool(crew, Deadline(at_s - self.closing_seconds / 2, clock), config.max_tries)
         self.tuned = {stage.job.task_id: stage.tune for stage in stages if stage.tune}
         self.forget: dict[int, list[str]] = {slot.number: [] for slot in self.pool.slots}
         self.watch.began(crew.n_workers, stages, self.journal.damaged)
-        self._vote([task for task in self.tasks if self.journal.predictions[task.id]])
+        for task in self.tasks:
+            if self.journal.predictions[task.id]:
+                self._vote(task)
+        self._write_submission()
 
     def run(self) -> None:
         """Until nothing is left that fits the time. Raises WorkerError where no worker can be started."""
-        while self._hand_out():
-            for slot, message in self.pool.poll():
-                self._take_in(slot, message)
-            self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
+        try:
+            while self._hand_out():
+                for slot, message in self.pool.poll(0.0 if self.untried else TICK_SECONDS):
+                    self._take_in(slot, message)
+                self._try_rules(self.deadline.earlier(SLICE_SECONDS))
+                if self.deadline.clock() >= self._write_at:
+                    self._write_submission()
+                self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
+        except KeyboardInterrupt:
+            self.untried.clear()  # whoever interrupts does not want to wait
+            raise
 
     def _hand_out(self) -> bool:
         """A job for every worker that has none; whether there is anything to wait for."""
-        if self.deadline.seconds_left <= CLOSING_SECONDS:
+        if self.deadline.seconds_left <= self.closing_seconds:
             return bool(self.pool.busy) and not self.pool.deadline.passed
         for slot in self.pool.idle:
-            job, self.next = self.next or self.plan.next_job(slot.number), None
-            if job:
+            if job := self.plan.next_job(slot.number):
                 self._send(slot, job)
-        if vacant := self.pool.vacant:
-            self.next = self.next or self.plan.next_job(vacant.number)
-            if self.next:
-                self.watch.event("start", worker=vacant.number)
-                self.pool.fill(vacant)
-        self.through = not (self.pool.busy or self.next)
+        vacant = self.pool.vacant
+        coming = vacant or self.pool.loading
+        is_wanted = coming is not None and self._has_job(coming)
+        if vacant and is_wanted:
+            self._write_submission()
+            self.watch.event("start", worker=vacant.number)
+            self.pool.fill(vacant)
+        self.through = not (self.pool.busy or is_wanted)
         return not self.through
+
+    def _has_job(self, slot: Slot) -> bool:
+        """Whether there would be a job for a worker that is not there yet."""
+        job = self.plan.next_job(slot.number)
+        if job:
+            self.plan.give_back(slot.number, job)
+        return job is not None
+
+    def _try_rules(self, until: Deadline) -> None:
+        """Use time that nobody else wants: what simple rules say of tasks that they were not tried on yet."""
+        while self.untried and not until.passed:
+            task = self.untried.popleft()
+            self.rules[task.id] = [rule_grids(query) for query in task.queries]
+            self._vote(task)
 
     def _send(self, slot: Slot, job: Job) -> None:
         """Solutions stay here."""
@@ -96,7 +139,7 @@ class Supervisor:
             tuned=report is not None and report.tuned,
             predictions=tuple(self._known(job)),
             forget=tuple(self.forget[slot.number]),
-            seconds_left=self.deadline.seconds_left - CLOSING_SECONDS,
+            seconds_left=self.deadline.seconds_left - self.closing_seconds,
         )
         self.forget[slot.number] = []
         self.watch.event("stage", worker=slot.number, **job.to_json())
@@ -117,7 +160,8 @@ class Supervisor:
             case ScoreFound():
                 self.journal.keep_score(message.value)
             case Ready():
-                self.watch.event("ready", worker=slot.number, seconds=message.seconds)
+                self.watch.event("ready", worker=slot.number, seconds=message.seconds, ktoken=message.ktoken_seconds)
+                self.plan.probed(message.ktoken_seconds)
             case Ended():
                 self._end(slot, message)
 
@@ -127,6 +171,7 @@ class Supervisor:
         lost = "" if isinstance(how, Done) else how.reason
         if isinstance(how, Lost):
             self.watch.event("worker_lost", worker=slot.number, reason=lost)
+            self.losses[lost] += 1
         if job is None:
             self.plan.gone(slot.number)
             return
@@ -142,7 +187,7 @@ class Supervisor:
         if not lost and is_last(job, self.config):
             for task_ids in self.forget.values():
                 task_ids.append(job.task_id)
-        self._vote([self.by_id[job.task_id]])
+        self._vote(self.by_id[job.task_id])
 
     def _stage_run(self, slot: Slot, job: Job, how: Done | Failed | Lost) -> StageRun:
         n_lines = self.journal.n_lines(job.task_id, job.stage)
@@ -163,15 +208,26 @@ class Supervisor:
             n_lines=n_lines,
         )
 
-    def _vote(self, tasks: Iterable[Task]) -> None:
-        """Turn what is known of tasks into their attempts; one write for all of them."""
-        for task in tasks:
-            evidence = self.journal.predictions_of(task.id), self.journal.scores_of(task.id)
-            self.submission.attempts[task.id] = vote_task(task, *evidence, self.config.select_by)
+    def _vote(self, task: Task) -> None:
+        """Turn what is known of a task into its attempts; the file is written when it is time for it."""
+        evidence = self.journal.predictions_of(task.id), self.journal.scores_of(task.id)
+        self.submission.put(task.id, vote_task(task, *evidence, self.config.select_by, self._rules_of))
+
+    def _rules_of(self, query: Query) -> RuleGrids:
+        known = self.rules.get(query.task.id)
+        return known[query.index] if known else without_rules(query)
+
+    def _write_submission(self) -> None:
+        """Write the submission where it changed; the next time is the later, the longer this one takes."""
+        if not self.submission.changed:
+            return
+        started = self.deadline.clock()
         try:
             self.submission.write()
         except OSError as error:  # what is there stays there, valid
             self.journal.complain(error)
+        now = self.deadline.clock()
+        self._write_at = now + max(WRITE_SECONDS, MOST_WRITES * (now - started))
 
     def finish(self) -> SolveResult:
         """Vote on all that is there, write report.json and give the result; callable at any moment."""
@@ -179,13 +235,16 @@ class Supervisor:
         unfinished = {slot.job.task_id: slot.job.stage for slot in self.pool.busy if slot.job}
         for slot, message in self.pool.close():
             self._take_in(slot, message)
-        self._vote(self.tasks)
+        for task_id in unfinished:
+            self._vote(self.by_id[task_id])
+        self._write_submission()
+        self._try_rules(Deadline(self.deadline.at_s - self.closing_seconds / 4, self.deadline.clock))
         ended = {each.task_id: each.ended for each in self.plan.summary()} if isinstance(self.plan, Planner) else {}
         result = result_of(self.tasks, self.journal, self.submission.attempts, unfinished, ended, self.watch.seconds)
-        result = replace(result, engine=self.engine)
-        self.journal.finish(
-            self.submission.write, {"report.json": asdict(result), PLAN_FILE: record_of(self.journal.stages)}
-        )
+        trouble = "; ".join(filter(None, (self.late, result.trouble)))
+        result = replace(result, engine=self.engine, losses=dict(self.losses), trouble=trouble)
+        plan = partial(strict_json, record_of(self.journal.stages))
+        self.journal.finish(self.submission.write, {"report.json": result.to_json, PLAN_FILE: plan})
         self.watch.event("end", seconds=result.seconds, trouble=self.journal.trouble)
         self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
         if self.through:

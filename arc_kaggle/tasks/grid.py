@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +26,26 @@ def as_grid(value: Any, where: str = "grid") -> Grid:
     _check_side(rows, where, "rows")
     width = len(rows[0]) if isinstance(rows[0], (list, tuple)) else None
     for y, row in enumerate(rows):
+        if type(row) is list and len(row) == width and _is_fine(row):
+            continue  # nearly always: no message is made for nothing
         _check_side(row, f"{where}, row {y}", "cells")
         if len(row) != width:
             raise GridError(f"{where}, row {y}: found {len(row)} cells, expected {width} as in row 0")
-        for x, cell in enumerate(row):
-            if type(cell) is not int or not 0 <= cell < N_COLOURS:
-                kind = type(cell).__name__
-                raise GridError(f"{where}, row {y}, column {x}: found {cell!r:.40} ({kind}), expected an integer 0..9")
-    grid = np.array(rows, dtype=np.int8)
-    grid.setflags(write=False)
-    return grid
+        if not _is_fine(row):
+            _refuse_cell(row, f"{where}, row {y}")
+    return np.frombuffer(b"".join(map(bytes, rows)), dtype=np.int8).reshape(len(rows), -1)  # read-only, as bytes are
+
+
+def _is_fine(row: Sequence[Any]) -> bool:
+    return 1 <= len(row) <= MAX_SIDE and set(map(type, row)) == {int} and min(row) >= 0 and max(row) < N_COLOURS
+
+
+def _refuse_cell(row: Sequence[Any], where: str) -> NoReturn:
+    for x, cell in enumerate(row):
+        if type(cell) is not int or not 0 <= cell < N_COLOURS:
+            kind = type(cell).__name__
+            raise GridError(f"{where}, column {x}: found {cell!r:.40} ({kind}), expected an integer 0..9")
+    raise AssertionError("a row without a wrong cell")
 
 
 def _check_side(value: Any, where: str, unit: str) -> None:
@@ -56,4 +67,5 @@ def same_grid(a: Grid, b: Grid) -> bool:
 
 def grid_lists(grid: Grid) -> list[list[int]]:
     """Rows of plain integers, as in Kaggle's JSON."""
-    return [[int(cell) for cell in row] for row in grid]
+    lists: list[list[int]] = grid.tolist()
+    return lists

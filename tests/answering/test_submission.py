@@ -88,6 +88,7 @@ def test_a_new_file_is_complete_and_is_read_back(
 ) -> None:
     path = tmp_path_factory.mktemp("new") / "submission.json"
     written = SubmissionFile(path, some_tasks)
+    written.write()
     again = read_submission(path, some_tasks)
     assert {i: [[grid_lists(g) for g in pair] for pair in pairs] for i, pairs in again.items()} == {
         i: [[grid_lists(g) for g in pair] for pair in pairs] for i, pairs in written.attempts.items()
@@ -98,6 +99,7 @@ def test_a_new_file_is_complete_and_is_read_back(
 def test_a_reader_sees_a_whole_submission_however_often_it_is_replaced(tmp_path: Path) -> None:
     some_tasks = [task_from_json(f"t{i}", TASK_JSON) for i in range(10)]
     submission = SubmissionFile(tmp_path / "submission.json", some_tasks)
+    submission.write()
     seen: set[int] = set()
     errors: list[Exception] = []
     done = threading.Event()
@@ -116,7 +118,8 @@ def test_a_reader_sees_a_whole_submission_however_often_it_is_replaced(tmp_path:
     reader.start()
     for i in range(500):
         grid = np.full((1 + i % 30, 2), i % 10, dtype=np.int8)
-        submission.attempts.update({task.id: [(grid, grid)] for task in some_tasks})
+        for task in some_tasks:
+            submission.put(task.id, [(grid, grid)])
         submission.write()
     done.set()
     reader.join()

@@ -116,7 +116,8 @@ class Strict(Planner):
             n_views = self._waiting.options.n_views(job.stage, job.views)
             assert job.task_id not in running, "two jobs of a task at once"
             assert 0 < job.max_seconds <= min(left, self.config.cap(job.stage))
-            assert min(self.costs.upper(job.stage, state.size, n_views), self.config.cap(job.stage)) <= left
+            if job.stage != "tune":  # which can be cut to what fits
+                assert min(self.costs.upper(job.stage, state.size, n_views), self.config.cap(job.stage)) <= left
             assert job.stage == "quick" or state.quick
             assert job.stage != "score" or state.answered
             if job.stage != "quick":
@@ -337,7 +338,7 @@ def test_scores_come_after_the_views_that_pay_but_in_time() -> None:
 @pytest.mark.parametrize("tuned", [True, False])
 def test_untuned_views_are_right_less_often(tuned: bool) -> None:
     state, skill = answered(tuned), 1.0 if tuned else UNTUNED
-    option = Options(PlanConfig(score_views=0), Costs(CostConfig())).best(state, 0.0)
+    option = Options(PlanConfig(score_views=0, tune=False), Costs(CostConfig())).best(state, 0.0)
     assert option is not None
     more = found(state.belief, 16, skill) - found(state.belief, 8, skill)
     assert option.gain == pytest.approx(UNSCORED * more)
@@ -512,6 +513,7 @@ def test_one_slow_task_does_not_poison_the_estimates(when: int) -> None:
 
 def test_a_slow_task_is_expected_to_stay_slow() -> None:
     costs = Costs(CostConfig())
+    costs.learn("tune", LONG, 0, 20.0)
     for _ in range(10):
         costs.learn("quick", SHORT, 2, 3.0)
     before = costs.mean("tune", LONG), costs.mean("tune", SHORT)

@@ -51,8 +51,9 @@ def test_the_verdict_says_why_a_task_is_not_solved(said: list[Any], expected: st
 @pytest.mark.parametrize("said", [[], [None]])
 def test_an_answer_that_the_fallback_hits_is_solved_as_the_score_says(said: list[Any]) -> None:
     task = task_of([[5, 6]])
-    assert verdict(task, *((0, grid) for grid in said)) == "solved"
-    assert scores_json({"small": vote_task(task, [])}, {}, [task])["kaggle"]["mean"] == 1
+    assert verdict(task, *((0, grid) for grid in said)) == "solved by a guess, not by the model"
+    scores = scores_json({"small": vote_task(task, [])}, {}, [task])
+    assert (scores["kaggle"]["mean"], scores["model"]["mean"]) == (1, 0)
 
 
 def test_a_task_without_solution_is_not_scored() -> None:
@@ -121,4 +122,4 @@ def test_score_lines_are_per_cent_with_intervals() -> None:
 def test_what_a_task_took_survives_json() -> None:
     assert TaskRun.from_json(json.loads(json.dumps(asdict(RUN)))) == RUN
     attempts = [(as_grid(RIGHT), as_grid(WRONG))]
-    assert task_report(task_of(RIGHT), attempts, {}, None, 0, "").verdict == "solved"
+    assert task_report(task_of(RIGHT), attempts, {}, None, 0, "").solved_by == ("guess",)

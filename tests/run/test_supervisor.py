@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from in_process import InProcessWorker, solve_here
 from processes import (
+    DONE,
     N_VIEWS,
     Run,
     count_predictions,
@@ -219,8 +220,8 @@ def test_the_time_of_a_notebook_counts_from_its_kernel(tmp_path: Path, monkeypat
     config = fake_config(tmp_path, time_limit_minutes=60)
     solve(config)
     assert reached(assert_on_disk(config)) == {}
-    with pytest.raises(ConfigError, match=r"found 59, over before this call: .* kernel started 60 minutes ago"):
-        solve(fake_config(tmp_path / "late", time_limit_minutes=59))
+    late = solve(fake_config(tmp_path / "late", time_limit_minutes=59)).text
+    assert "found 59, over before this call: the notebook's kernel started 60 minutes ago." in late
 
 
 def test_without_time_for_a_worker_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +418,7 @@ def kill_worker(folder: Path, n_predictions: int, *options: str, n_tasks: int = 
         wait_until(lambda: count_predictions(run.out) >= n_predictions)
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        assert run.wait() == 0, run.output
+        assert run.wait() in DONE, run.output
         assert run.n_reads > 0
         report = read_report(run.out)
     assert all(row["run"] is not None for row in report["reports"])

@@ -14,8 +14,10 @@ CLIP = 2.0
 PRIOR_WEIGHT = 0.25
 """Of the prior in measurements, for the fixed and for the proportional part each."""
 UNMEASURED = 0.2
-"""As long as nothing of a stage is measured this share of its prior must fit: a prior from another machine must not
-keep a run from starting. The cap of the job holds all the same."""
+"""As long as nothing of a stage is measured this share of its prior must fit: a prior that is too high must not keep a
+run from starting. The cap of the job holds all the same."""
+KTOKEN_SECONDS = 0.06
+"""Seconds of the machine that the priors are of, to read a thousand tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,23 @@ class RunningLine:
     """
 
     def __init__(self, prior: Line) -> None:
-        self.fixed, self.slope = prior.fixed_seconds, prior.seconds_per_ktoken / 1000
+        self.prior = prior
         self.spread = 1.0  # typical error as a share of the estimate
         self.n = 0
-        self._scale(1.0)
+        self._begin(1.0)
+
+    def _begin(self, factor: float) -> None:
+        self.fixed, self.slope = self.prior.fixed_seconds, self.prior.seconds_per_ktoken / 1000
+        self._scale(factor)
+
+    def fit_machine(self, factor: float) -> None:
+        """Multiply the prior by what this machine takes against the one that it is of. Measurements go before."""
+        if not self.n:
+            self._begin(factor)
+
+    def against_prior(self, tokens: float) -> float:
+        """The estimate of so many tokens as a multiple of what the prior says."""
+        return self.mean(tokens) / (self.prior.fixed_seconds + self.prior.seconds_per_ktoken / 1000 * tokens)
 
     def mean(self, tokens: float, n_jobs: int = 1) -> float:
         """Seconds that `n_jobs` jobs of so many tokens in all are expected to take."""
@@ -118,9 +133,21 @@ class Costs:
     def upper(self, stage: Stage, size: TaskSize, n_views: int = 1) -> float:
         return self.lines[stage].upper(self.config.tokens(stage, size, n_views)) * self.slowness(size)
 
+    def reserve(self, stage: Stage, size: TaskSize, n_views: int) -> float:
+        """Seconds to leave for a job that must come after another: the whole estimate, measured or not."""
+        return max(self.upper(stage, size, n_views), self.mean(stage, size, n_views))
+
     def slowness(self, size: TaskSize) -> float:
         """What its jobs have taken against what was expected of its size."""
         return self._slowness.get(size.task_id, 1.0)
+
+    def probed(self, ktoken_seconds: float) -> None:
+        """Take in what the model takes on this machine to read a thousand tokens."""
+        self._fit_others(min(max(ktoken_seconds / KTOKEN_SECONDS, 1e-3), 1e3))
+
+    def _fit_others(self, factor: float) -> None:
+        for line in self.lines.values():
+            line.fit_machine(factor)
 
     def learn(self, stage: Stage, size: TaskSize, n_views: int, seconds: float) -> None:
         """Take in a measured job: half of its error, in logarithms and at most a factor of 2, stays with its task."""
@@ -128,5 +155,6 @@ class Costs:
         line, slowness = self.lines[stage], self.slowness(size)
         ratio = max(seconds, 1e-3) / (line.mean(tokens) * slowness)
         line.learn(tokens, seconds)
+        self._fit_others(line.against_prior(tokens))
         if line.n > 3:  # before that the error is the line's
             self._slowness[size.task_id] = slowness * max(0.5, min(sqrt(ratio), 2.0))

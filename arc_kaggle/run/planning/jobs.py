@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any, Literal
 
@@ -42,7 +42,14 @@ class Job:
     predicted_seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "views": list(self.views)}
+        return {
+            "task_id": self.task_id,
+            "stage": self.stage,
+            "level": self.level,
+            "views": list(self.views),
+            "max_seconds": self.max_seconds,
+            "predicted_seconds": self.predicted_seconds,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Job:
@@ -60,7 +67,8 @@ class Outcome:
     """Between the first and the second candidate in votes as a share of the views, 0..1, in that query."""
 
     def to_json(self) -> dict[str, float | None]:
-        return {name: None if isnan(value) else value for name, value in asdict(self).items()}
+        values = {"seconds": self.seconds, "agreement": self.agreement, "margin": self.margin}
+        return {name: None if isnan(value) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, float | None]) -> Outcome:

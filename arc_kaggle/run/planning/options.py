@@ -46,7 +46,7 @@ class TaskState:
     def take(self, job: Job, outcome: Outcome) -> None:
         """What a finished job changes."""
         if job.stage == "tune":
-            self.tuned, self.views = True, 0
+            self.tuned, self.answered, self.views = True, False, 0
         elif job.stage == "score":
             self.scored_views = self.views
         else:
@@ -77,6 +77,10 @@ class Option:
         return self.gain / self.seconds
 
 
+LEAST_TUNED = 0.25
+"""Share of fine-tuning that should fit: where less does, more answers of the untuned model come first."""
+LEAST_TUNE_SECONDS = 1e-3
+"""Fewer are none."""
 MOST_QUICK = 0.05
 """Most seconds of a quick answer, as a share of the tuned answer that will replace it; but one view at least."""
 
@@ -93,10 +97,13 @@ class Options:
         """
         if not state.quick:
             return self._option(state, "quick", (0, self._quick_views(state)), 1.0)
-        if self._can_tune(state):
-            options = [self._tune(state, n_views) for n_views in _halves(self.config.first_views)]
+        if options := self._tunes(state):
             payable = min(price, max(option.worth for option in options))
             return max(options, key=lambda option: option.gain - payable * option.seconds)
+        return self._untuned(state, price)
+
+    def _untuned(self, state: TaskState, price: float) -> Option | None:
+        """More answers under the weights that there are, or scores."""
         answer, score = self._answer(state), self._score(state)
         if answer and score and answer.worth >= price:  # both in this order: else new candidates want scores, too
             return replace(answer, gain=answer.gain + score.gain, seconds=answer.seconds + score.seconds)
@@ -110,9 +117,14 @@ class Options:
         views = _halves(self.config.quick_views)
         return next((n for n in views if self.costs.mean("quick", state.size, n) <= MOST_QUICK * tuned), 1)
 
-    def _can_tune(self, state: TaskState) -> bool:
+    def _tunes(self, state: TaskState) -> list[Option]:
+        """Fine-tuning with so many answers behind it, most first; of untuned answers it replaces all, or none."""
         config = self.config
-        return config.tune and not state.tuned and not state.answered and state.level < config.untuned_level
+        if not config.tune or state.tuned or state.level >= config.untuned_level:
+            return []
+        most = max(config.first_views, state.views) if state.answered else config.first_views
+        options = [self._tune(state, n) for n in _halves(most) if n >= state.views or not state.answered]
+        return [option for option in options if option.gain > 0 or not state.answered]
 
     def _tune(self, state: TaskState, n_views: int) -> Option:
         gain = found(state.belief, n_views) - found(state.belief, state.views, UNTUNED)
@@ -172,15 +184,28 @@ class Options:
         return self.job(state, "score", score.views, seconds_left) if score and not job else job
 
     def _tune_job(self, state: TaskState, n_views: int, seconds_left: float) -> Job | None:
-        """Fine-tuning with an answer behind it; more answers of the untuned model where both do not fit."""
+        """Fine-tuning with an answer behind it, whole or cut; where too little of it fits, first untuned answers."""
+        untuned = self._untuned(state, 0.0)
+        return (
+            self._tune_within(state, n_views, seconds_left, 1.0)
+            or self._tune_within(state, n_views, seconds_left, LEAST_TUNED)
+            or (self.fitting(state, untuned, seconds_left) if untuned else None)
+            or self._tune_within(state, n_views, seconds_left, 0.0)
+        )
+
+    def _tune_within(self, state: TaskState, n_views: int, seconds_left: float, share: float) -> Job | None:
+        """Fine-tuning that leaves time for its answers, if this share of what it may take fits before them.
+
+        It can be cut off at any step, so a part of it is worth having where the whole does not fit.
+        """
+        cap, mean = self.config.tune_seconds, self.costs.mean("tune", state.size)
+        need = self.costs.upper("tune", state.size) if share == 1 else share * mean
         for n in _halves(n_views):
-            answer_seconds = min(self.costs.upper("answer", state.size, n), self.config.answer_seconds)
-            job = self.job(state, "tune", (0, 0), seconds_left - answer_seconds)
-            if job:
+            left = seconds_left - min(self.costs.reserve("answer", state.size, n), self.config.answer_seconds)
+            if left >= max(min(need, cap), LEAST_TUNE_SECONDS) and (n >= state.views or not state.answered):
                 state.planned_views = n
-                return job
-        untuned = (state.views, max(n_views, state.views + 1))
-        return self.fitting(state, self._option(state, "answer", untuned, 0), seconds_left)
+                return Job(state.size.task_id, "tune", state.level, (0, 0), min(cap, left), min(mean, cap))
+        return None
 
     def job(self, state: TaskState, stage: Stage, views: tuple[int, int], seconds_left: float) -> Job | None:
         """A job under its cap, if it ends within `seconds_left`."""

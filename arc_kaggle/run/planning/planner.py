@@ -22,6 +22,10 @@ from arc_kaggle.system.deadline import Deadline
 __all__ = ["Job", "Outcome", "PlanConfig", "Planner", "Stage", "TaskSize", "WorkerId"]
 
 
+CUT = 0.95
+"""A job that took this share of its cap counts as cut by it."""
+
+
 class Planner:
     """The plan of a run, made as it goes: `next_job`, then `done` or `lost`."""
 
@@ -62,6 +66,17 @@ class Planner:
             self._running[job.task_id] = job
             self._log("start", worker, job)
         return job
+
+    def probed(self, ktoken_seconds: float) -> None:
+        """A worker says what its model takes to read a thousand tokens, 0 for unknown. What jobs took counts more."""
+        if ktoken_seconds and not any(line.n for line in self.costs.lines.values()):
+            self.costs.probed(ktoken_seconds)
+
+    def give_back(self, worker: WorkerId, job: Job) -> None:
+        """A job was not started after all: it may be handed out again, as it then fits."""
+        self._running.pop(job.task_id)
+        self.events.pop()
+        self._waiting.push(self.states[job.task_id])
 
     def done(self, worker: WorkerId, job: Job, outcome: Outcome) -> None:
         """A job has ended well, or at its cap."""
@@ -117,7 +132,7 @@ class Planner:
 
     def _learn(self, state: TaskState, job: Job, outcome: Outcome) -> None:
         seconds = outcome.seconds
-        if seconds >= job.max_seconds:  # it was cut: it would have taken longer
+        if seconds >= CUT * job.max_seconds:  # it was cut: it would have taken longer
             seconds = max(seconds, job.predicted_seconds)
         self.costs.learn(job.stage, state.size, self._waiting.options.n_views(job.stage, job.views), seconds)
 

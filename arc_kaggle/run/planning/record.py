@@ -88,6 +88,14 @@ class RecordedPlan:
         self._running.add(task_id)
         return self._jobs[task_id][0][1]
 
+    def probed(self, ktoken_seconds: float) -> None:
+        """What is recorded is done whatever it takes."""
+
+    def give_back(self, worker: WorkerId, job: Job) -> None:
+        """A job was not started after all."""
+        self._running.discard(job.task_id)
+        self._push(job.task_id)
+
     def done(self, worker: WorkerId, job: Job, outcome: Outcome) -> None:
         """A job has ended well."""
         jobs = self._jobs[job.task_id]

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.errors import ArcKaggleError
@@ -23,6 +25,7 @@ from arc_kaggle.run.messages import Done, Failed, Message, Order, Ready, Refused
 from arc_kaggle.run.worker.adapter_store import Adapters
 from arc_kaggle.run.worker.method import Method
 from arc_kaggle.run.worker.stages import Stages
+from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.processes import die_with_parent
 from arc_kaggle.text.verdicts import check_verdicts
 
@@ -50,6 +53,23 @@ def load_method(config: SolveConfig) -> Method:
     return Method(engine, tuner, model.notation)
 
 
+PROBE_TOKENS, PROBE_SECONDS = 256, 20.0
+"""Of a prompt that is only timed; most seconds for it."""
+
+
+def probe(method: Method) -> float:
+    """Seconds that the model takes to read a thousand tokens: of two passes the second, for the first one warms up."""
+    prompt = np.zeros(PROBE_TOKENS, dtype=np.int64)
+    for _ in range(2):
+        started = time.monotonic()
+        try:
+            for _ in method.engine.score([prompt], [[prompt[:1]]], Deadline.after(PROBE_SECONDS)):
+                pass
+        except ArcKaggleError:  # an engine that gives no scores
+            return 0.0
+    return 1000 * (time.monotonic() - started) / PROBE_TOKENS
+
+
 class WorkerServer:
     """Loads the model as the setup says, then takes orders; `send` gets every message that goes out."""
 
@@ -64,7 +84,7 @@ class WorkerServer:
             return
         adapters = Adapters(setup.scratch / "adapters", config.scratch_gb * 1e9)
         self.stages = Stages(method, config, adapters)
-        send(Ready(time.monotonic() - started))
+        send(Ready(time.monotonic() - started, 0.0 if config.engine in ("fake", "vllm") else probe(method)))
 
     def do(self, order: Order) -> None:
         """Do a job, and say what comes of it."""

@@ -56,11 +56,19 @@ class Blow:
 
 
 def strike(
-    folder: Path, stage: str, fault: str, engine: str, options: tuple[str, ...], wanted: bytes, rng: random.Random
+    folder: Path,
+    stage: str,
+    fault: str,
+    engine: str,
+    options: tuple[str, ...],
+    wanted: bytes,
+    rng: random.Random,
+    patience: float,
 ) -> Blow:
     """A run with one fault in some event of a stage of some task, then runs without until the work is done.
 
-    One first run in four is slow and has little time, so that its deadline comes in the middle.
+    One first run in four is slow and has little time, so that its deadline comes in the middle. A worker counts as hung
+    after `patience` seconds.
     """
     short = rng.random() < 0.25
     where = f"stage == {stage!r} and task_id == 't{rng.randrange(N_TASKS):02}' and n_events > {_moment(stage, rng)}"
@@ -73,7 +81,7 @@ def strike(
         started = time.monotonic()
         slow, struck = short and not n_runs, once.exists()
         spoil = f"{'time.sleep(0.2)' if slow else 'pass'}\n            {'pass' if struck else hit}"
-        with _watched(folder, words, spoil) as run:
+        with _watched(folder, words, spoil, patience) as run:
             code = _exit_code(run, limit + 30)
             late = max(late, time.monotonic() - started - limit)
         invalid += len(run.errors)
@@ -108,8 +116,8 @@ def _moment(stage: str, rng: random.Random) -> int:
 class _watched:
     """A run whose faulty submissions are counted, not raised."""
 
-    def __init__(self, folder: Path, words: tuple[str, ...], spoil: str) -> None:
-        self.context = running(folder, *words, n_tasks=N_TASKS, spoil=spoil)
+    def __init__(self, folder: Path, words: tuple[str, ...], spoil: str, patience: float) -> None:
+        self.context = running(folder, *words, n_tasks=N_TASKS, spoil=spoil, patience=patience)
 
     def __enter__(self) -> Run:
         self.run = self.context.__enter__()

@@ -62,10 +62,16 @@ if "arc_kaggle.run.worker.main" in sys.orig_argv:
         return facts
 
     arc_kaggle.run.worker.stages.Stages._do = spoilt
+elif {patience!r}:
+    from arc_kaggle.run.pool import Pool
+
+    wait = Pool.send
+    Pool.send = lambda self, slot, job, order, cap: wait(self, slot, job, order, {patience!r})
 """
 """A sitecustomize module. As long as a process lives it holds the lock of its .pid file, which names its parent; a
 worker runs `start` as it begins and `spoil` at every event of a job: its `begin`, before each prediction and score that
-was `found` is told, and its `end`. `prediction` has the task's id, and the view where there is one."""
+was `found` is told, and its `end`. `prediction` has the task's id, and the view where there is one. With
+`patience` the supervisor ends a stage after so many seconds, however long it may take."""
 
 
 def until_ready(out: Path, n_workers: int) -> str:
@@ -102,10 +108,10 @@ def fake_config(folder: Path, n_tasks: int = 6, **options: Any) -> SolveConfig:
     return SolveConfig(str(write_tasks(folder, n_tasks)), folder / "out", **chosen)
 
 
-def write_site(folder: Path, spoil: str = "pass", start: str = "pass") -> Path:
+def write_site(folder: Path, spoil: str = "pass", start: str = "pass", patience: float = 0.0) -> Path:
     """A folder that makes the workers of whoever has it on PYTHONPATH fail as the two statements say."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sitecustomize.py").write_text(SITE.format(spoil=spoil, start=start), encoding="utf-8")
+    (folder / "sitecustomize.py").write_text(SITE.format(spoil=spoil, start=start, patience=patience), encoding="utf-8")
     return folder
 
 
@@ -145,10 +151,10 @@ def hear_interrupts() -> None:
 class Run:
     """`arc-kaggle solve` in a process of its own. From its first second on submission.json is read again and again."""
 
-    def __init__(self, folder: Path, *options: str, n_tasks: int = 6, spoil: str = "pass", start: str = "pass") -> None:
+    def __init__(self, folder: Path, *options: str, n_tasks: int = 6, **spoilt: Any) -> None:
         self.tasks_path, self.out, self.site = write_tasks(folder, n_tasks), folder / "out", folder / "site"
         self.tasks: tuple[Task, ...] = load_tasks(self.tasks_path)
-        write_site(self.site, spoil, start)
+        write_site(self.site, **spoilt)
         words = ["--tasks", str(self.tasks_path), "--out", str(self.out), "--scratch", str(folder / "scratch")]
         words += ["--generate.n-views", str(N_VIEWS), *options]
         path = os.pathsep.join([str(self.site), str(Path(__file__).parents[1])])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from arc_kaggle.engines.base import Completion, Engine
 from arc_kaggle.models.loading import LoadedModel
-from arc_kaggle.models.new_model import new_model
+from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.box_tokenizer import SYMBOLS
 from arc_kaggle.text.tokens import TokenIds
@@ -40,7 +40,13 @@ def lively_model(seed: int, kind: str = "llama") -> LoadedModel:
     `gpt2` learns absolute positions: it alone notices when all positions of a row are off by the same number.
     """
     model = new_model(64, 2, seed)
-    if kind != "llama":
+    if kind == "grid":
+        model = new_grid_model(64, 2, seed)
+        nn.init.normal_(model.network.lm_head.weight, std=0.02)
+        for layer in model.network.model.layers:
+            nn.init.normal_(layer.self_attn.o_proj.weight, std=0.02)
+            nn.init.normal_(layer.mlp.down_proj.weight, std=0.02)
+    elif kind != "llama":
         model = replace(model, network=NETWORKS[kind]().eval())
     with torch.no_grad():
         for parameter in model.network.parameters():

@@ -46,6 +46,9 @@ class TrainConfig:
     adapter: Path | None = None
     """LoRA adapter on `start`, in peft's format: --weights lora goes on from it, with its rank, scale and modules;
     --weights all begins with it merged."""
+    architecture: Literal["llama", "grid"] = "llama"
+    """Architecture of a new model: llama, or grid for GridLM, whose tokens know their pair, row and column, and whose
+    encoder is minimal."""
     hidden_size: Annotated[int, Range(32, 65536)] = 192
     """Hidden size of a new model, a multiple of 32."""
     n_layers: Annotated[int, Range(1, 1000)] = 6
@@ -63,6 +66,9 @@ class TrainConfig:
     batching: Literal["buckets", "packed"] = "buckets"
     """buckets: one example a row, in passes of similar lengths. packed: several examples a row, none of which attends
     to another. On a CPU packing pays up to about 512 tokens, because attention then runs over the whole row."""
+    bucket: Count = 128
+    """Rows are padded to a multiple of so many tokens. In bf16 on a CPU each length compiles kernels of its own; in
+    fp32 none does, and 32 pads less."""
     max_tokens: Count = 1024
     """Longest example, in tokens."""
     first_max_tokens: Count = 256
@@ -150,6 +156,8 @@ class TrainConfig:
             yield f"tokens_per_pass: found {self.tokens_per_pass}, expected a divisor of {self.tokens_per_batch}"
         if self.start is None and (self.weights == "lora" or self.adapter or self.cut_vocabulary):
             yield "start: found none, expected a model folder for an adapter, or for a vocabulary to be cut"
+        if self.architecture == "grid" and (self.start is not None or self.encoder not in ("", "minimal")):
+            yield "architecture: found grid, expected it for a new model alone, with the encoder minimal"
         if self.four_bit and self.weights != "lora":
             yield "four_bit: found weights 'all', expected lora: weights in 4 bits cannot be trained themselves"
         if self.cut_vocabulary and self.weights == "lora" and {"embed_tokens", "lm_head"} & {*self.lora.modules}:

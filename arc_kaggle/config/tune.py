@@ -19,7 +19,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
-    """The AdamW optimizer and its learning rate."""
+    """The optimizer and its learning rate."""
 
     learning_rate: NotNegative = 1e-4
     """Peak learning rate."""
@@ -34,6 +34,8 @@ class OptimConfig:
     """Decoupled weight decay on matrices, per step and times the learning rate."""
     max_grad_norm: Positive = 1.0
     """Gradients of a greater norm are scaled down to this one."""
+    matrices: Literal["adamw", "muon"] = "adamw"
+    """Optimizer of the matrices within the layers; AdamW is that of all else, embeddings and head among it."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "optim")

@@ -14,6 +14,25 @@ from arc_kaggle.text.encoders import COORDINATES
 from arc_kaggle.text.presets import find_preset
 
 
+def new_grid_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None) -> LoadedModel:
+    """A small GridLM with random weights, heads of 32, and a tokenizer with one token a cell."""
+    from arc_kaggle.models.grid_lm import GridLM, GridLMConfig
+
+    torch.manual_seed(seed)
+    tokenizer, symbols = box_tokenizer(), SYMBOLS["minimal"]
+    config = GridLMConfig(
+        vocab_size=len(symbols),
+        hidden_size=hidden_size,
+        intermediate_size=round(hidden_size * 8 / 3 / 64) * 64,
+        num_hidden_layers=n_layers,
+        num_attention_heads=hidden_size // 32,
+        newline_token_id=symbols.index("\n"),
+        input_token_id=symbols.index("I"),
+        output_token_id=symbols.index("O"),
+    )
+    return _finish(GridLM(config), tokenizer, find_preset("plain", tokenizer), autocast)
+
+
 def new_model(
     hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None, encoder: str = "minimal"
 ) -> LoadedModel:

@@ -27,6 +27,8 @@ def load_network(folder: Path, dtype: torch.dtype, **options: Any) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    import arc_kaggle.models.grid_lm  # noqa: F401  (registers the model type)
+
     check_model_folder(folder)
     check_layers(folder)
     try:

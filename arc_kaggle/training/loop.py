@@ -139,7 +139,7 @@ class TrainLoop:
         progress.tokens += int(n_tokens)
         progress.seconds = self.clock.seconds
         speed = round(n_tokens / max(1e-9, progress.seconds - before))
-        rate = self.optimizer.adamw.param_groups[0]["lr"]
+        rate = self.optimizer.groups[0]["lr"]
         counts = {"tokens": progress.tokens, "seconds": round(progress.seconds, 1), "tokens_per_s": speed}
         return {"step": progress.step, "loss": loss, "learning_rate": rate, **counts}
 

@@ -17,9 +17,6 @@ from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.examples import ExampleSource
 
-BUCKET = 128
-"""Lengths of rows are multiples of this: few distinct shapes, few compiled kernels."""
-
 Ids = NDArray[np.int64]
 T = TypeVar("T")
 
@@ -53,7 +50,7 @@ class BatchStream:
         n_tokens = config.tokens_per_batch // config.n_passes
         if config.batching == "buckets":
             return fill_buckets(self.source, rng, longest, n_tokens, self.pad_id)
-        length = round_up(longest, BUCKET)
+        length = round_up(longest, config.bucket)
         return [fill_rows(self.source, rng, longest, (max(1, n_tokens // length), length), self.pad_id)]
 
 
@@ -104,12 +101,13 @@ def fill_buckets(
     source: ExampleSource, rng: np.random.Generator, longest: int, n_tokens: int, pad_id: int
 ) -> list[Batch[Ids]]:
     """Batches of one example a row, about `n_tokens` tokens in all, padding included."""
+    bucket = source.config.bucket
     examples: list[Example] = []
-    while sum(round_up(len(example.ids), BUCKET) for example in examples) < n_tokens:
+    while sum(round_up(len(example.ids), bucket) for example in examples) < n_tokens:
         examples.append(source.draw(rng, longest))
     groups: dict[int, list[Example]] = {}
     for example in examples:
-        groups.setdefault(round_up(len(example.ids), BUCKET), []).append(example)
+        groups.setdefault(round_up(len(example.ids), bucket), []).append(example)
     return [one_a_row(groups[length], length, pad_id) for length in sorted(groups)]
 
 

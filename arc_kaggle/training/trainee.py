@@ -19,12 +19,13 @@ from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.models.coordinate_embeddings import split
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, pick_precision, save_model
 from arc_kaggle.models.loss import summed_loss
-from arc_kaggle.models.new_model import new_model
+from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.packing import pack
 from arc_kaggle.tuning.pretrained import merge_in
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
+from arc_kaggle.tuning.tuner import keep_freed_memory
 
 Facts = dict[str, Any]
 Weights = Mapping[str, nn.Parameter]
@@ -41,6 +42,7 @@ class Trainee:
 
 def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     """A new model, or the one to go on from. Trained weights are fp32, products in the configured precision."""
+    keep_freed_memory()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is not computed in less
     model = replace(_load(config, device), autocast=_autocast(config, device))
@@ -55,7 +57,9 @@ def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
 
 def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
     if config.start is None:
-        model = new_model(config.hidden_size, config.n_layers, config.seed, None, config.encoder or "minimal")
+        sizes = config.hidden_size, config.n_layers, config.seed, None
+        grid = config.architecture == "grid"
+        model = new_grid_model(*sizes) if grid else new_model(*sizes, config.encoder or "minimal")
         model.network.to(device)
         return model
     precision = config.precision if config.weights == "lora" else "fp32"

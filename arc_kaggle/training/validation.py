@@ -22,7 +22,7 @@ from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.training.examples import ExampleSource, choose_fitting
 from arc_kaggle.training.mixture import Pairs, Rule, Source, unit_digest
-from arc_kaggle.training.packing import BUCKET, Batch, Ids, one_a_row
+from arc_kaggle.training.packing import Batch, Ids, one_a_row
 
 MOST_EXAMPLES = 64
 """Held-out rules of a source whose loss is taken, one example each."""
@@ -106,7 +106,7 @@ def _batches(rules: Iterable[tuple[Rule, Pairs]], source: ExampleSource, pad_id:
     examples.sort(key=lambda example: len(example.ids))
     for first in range(0, len(examples), 4):
         group = examples[first : first + 4]
-        yield one_a_row(group, round_up(len(group[-1].ids), BUCKET), pad_id)
+        yield one_a_row(group, round_up(len(group[-1].ids), source.config.bucket), pad_id)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import TensorBatch, summed_loss
 from arc_kaggle.text.tokens import NOT_TRAINED
 from arc_kaggle.tuning.distributed import Team
+from arc_kaggle.tuning.muon import Muon
 
 
 def parameter_groups(network: Any, parameters: Sequence[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
@@ -50,8 +51,28 @@ def rate_scale(position: float, n_steps: int, config: OptimConfig, decay_fractio
     return 1 - fallen if config.schedule == "linear" else (1 + math.cos(math.pi * fallen)) / 2
 
 
+def inner_matrices(network: Any, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Those of the parameters that are matrices of the network's layers: neither embeddings nor the head."""
+    tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
+    outer = {id(p) for end in (*tables, network.get_output_embeddings()) if end is not None for p in end.parameters()}
+    return [parameter for parameter in parameters if parameter.ndim == 2 and id(parameter) not in outer]
+
+
+def make_optimizers(
+    network: Any, parameters: Sequence[nn.Parameter], config: OptimConfig
+) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters; or Muon for the matrices of the layers, and AdamW for the others."""
+    muon = inner_matrices(network, parameters) if config.matrices == "muon" else []
+    taken = {id(matrix) for matrix in muon}
+    groups = parameter_groups(network, [p for p in parameters if id(p) not in taken], config)
+    optimizers: list[torch.optim.Optimizer] = [Muon(muon, config.learning_rate, config.weight_decay)] if muon else []
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True))
+    return optimizers
+
+
 class Optimizer:
-    """AdamW over some parameters of a model, with a schedule; one `step` per batch, or one `update` for several."""
+    """Optimizers of some parameters of a model, with one schedule; a `step` per batch, or an `update` for several."""
 
     def __init__(
         self,
@@ -66,10 +87,14 @@ class Optimizer:
         self.team = team or Team(0, 1, model.device)
         self.parameters = list(parameters)
         self.n_updates = 0
-        groups = parameter_groups(model.network, self.parameters, config)
-        self.peaks = [group["lr"] for group in groups]
-        self.adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
+        self.optimizers = make_optimizers(model.network, self.parameters, config)
+        self.peaks = [group["lr"] for group in self.groups]
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.autocast is torch.float16)
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters with a learning rate each, of all optimizers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def step(self, ids: Tensor, labels: Tensor) -> float:
         """One update from one batch; returns the loss in nats. Raises TuneError where it is not finite."""
@@ -84,31 +109,39 @@ class Optimizer:
         """
         self._set_rates(max(self.n_updates, time_share * self.n_steps))
         value = self._backward(batches)
-        self.scaler.unscale_(self.adamw)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         too_large = self.scaler.is_enabled() and self.scaler.get_scale() > 1
         if not (math.isfinite(value) and (bool(norm.isfinite()) or too_large)):
-            self.adamw.zero_grad()
+            self._zero_grad()
             raise TuneError(f"loss {value} with gradient norm {norm.item()}, expected finite numbers")
-        self.scaler.step(self.adamw)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
-        self.adamw.zero_grad()
+        self._zero_grad()
         self.n_updates += 1
         return value
 
     def state(self) -> dict[str, Any]:
         """All that the next update depends on beside the weights."""
-        return {"adamw": self.adamw.state_dict(), "n_updates": self.n_updates, "scaler": self.scaler.state_dict()}
+        states = [optimizer.state_dict() for optimizer in self.optimizers]
+        return {"optimizers": states, "n_updates": self.n_updates, "scaler": self.scaler.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.adamw.load_state_dict(state["adamw"])
+        for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
         self.scaler.load_state_dict(state["scaler"])
         self.n_updates = state["n_updates"]
 
     def _set_rates(self, position: float) -> None:
         scale = rate_scale(position, self.n_steps, self.config, self.decay_fraction)
-        for group, peak in zip(self.adamw.param_groups, self.peaks, strict=True):
+        for group, peak in zip(self.groups, self.peaks, strict=True):
             group["lr"] = peak * scale
+
+    def _zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
 
     def _backward(self, batches: Sequence[TensorBatch]) -> float:
         """Gradients of the mean over the labels of all batches of the team; returns that mean."""

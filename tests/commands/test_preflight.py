@@ -322,7 +322,7 @@ def test_time_that_is_not_there_fails(config: PreflightConfig, box: LoadedModel)
         assert check.ok is ok, check.line
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "grid"])
 def test_speed_is_measured_on_any_network(kind: str) -> None:
     speed = measure_speed(lively_model(0, kind), random_prompts([40])[0], n_rows=3, n_steps=2)
     assert speed.n_rows == 3 and speed.prefill_tokens_per_s > 0 and 0 < speed.step_seconds < 10

@@ -113,7 +113,7 @@ def test_four_bits_and_a_cut_vocabulary_are_counted(folders: dict[str, Path]) ->
     assert shape.weight_bytes(2, cut=True) == 2 * (linear + norms + 2 * 1024 * 4096)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "grid"])
 def test_a_folder_says_what_the_loaded_network_says(tmp_path: Path, kind: str) -> None:
     model = lively_model(0, kind)
     save_model(model, tmp_path, "lora", {})

@@ -16,7 +16,7 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
-from arc_kaggle.training.packing import BUCKET, Batch, BatchStream, Ids, one_a_row, pack
+from arc_kaggle.training.packing import Batch, BatchStream, Ids, one_a_row, pack
 from arc_kaggle.training.trainee import check_packing
 
 
@@ -85,7 +85,7 @@ def test_packed_rows_hold_whole_examples_in_order(tmp_path: Path) -> None:
     assert batch.labels[0, [0, 5]].tolist() == [NOT_TRAINED] * 2  # nothing precedes the first token of an example
     assert batch.labels[0, 1:5].tolist() == examples[0].labels[1:].tolist()
     assert batch.n_tokens == 14
-    assert one_a_row(examples, round_up(6, BUCKET), 0).positions is None
+    assert one_a_row(examples, round_up(6, 128), 0).positions is None
 
 
 def random_examples(rng: np.random.Generator, lengths: tuple[int, ...]) -> list[Example]:
@@ -100,7 +100,7 @@ def loss_of(model: Any, batch: Batch[Ids]) -> tuple[torch.Tensor, int]:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "grid"])
 def test_the_loss_and_gradient_of_a_packed_row_are_those_of_its_examples_apart(kind: str, attention: str) -> None:
     model = lively_model(0, kind)
     model.network.set_attn_implementation(attention)

@@ -22,7 +22,7 @@ from arc_kaggle.tuning.optimizer import Optimizer
 from arc_kaggle.tuning.tunable_weights import AllWeights, LoraAdapter, TunableWeights
 
 BOX = Path(arc_kaggle.__file__).parent / "box"
-KINDS = ["llama", "qwen2"]  # tied and untied
+KINDS = ["llama", "qwen2", "grid"]  # tied and untied
 ATTACH = pytest.mark.parametrize(
     "attach",
     [AllWeights, lambda model: LoraAdapter(model, LoraConfig()), lambda model: LoraAdapter(model, ENDS)],

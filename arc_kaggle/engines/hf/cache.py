@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from arc_kaggle.engines.hf.places import Places
+
 Slots = NDArray[np.int64]
 
 
@@ -35,7 +37,14 @@ class Target:
 class SlotCache:
     """The slots of a batch: token i of a row's prompt lies in slot i, the tokens of its tree behind them."""
 
-    def __init__(self, n_layers: int, lengths: Sequence[int], n_slots: int, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self,
+        n_layers: int,
+        lengths: Sequence[int],
+        n_slots: int,
+        dtype: torch.dtype | None,
+        places: Places | None = None,
+    ) -> None:
         self.starts: Slots = np.array(lengths)
         """Slots of each row's prompt, (rows,)."""
         self.used: Slots = self.starts.copy()
@@ -43,6 +52,8 @@ class SlotCache:
         self.target = Target(len(lengths), n_slots, dtype)
         self.layers = [SlotLayer(self.target) for _ in range(n_layers)]
         self.cache = Cache(layers=list(self.layers))
+        self.places = places
+        """Of a network that is told them."""
 
     @property
     def room(self) -> list[int]:
@@ -73,12 +84,16 @@ class SlotCache:
         if (sources != np.arange(low, high)).any():
             for layer in self.layers:
                 layer.move(torch.from_numpy(sources), low)
+            if self.places:
+                self.places.move(sources, low)
         return moved
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows; `rows` rise."""
         for layer in self.layers:
             layer.keep(rows, int(self.used.max()))
+        if self.places:
+            self.places.keep(rows)
         self.starts, self.used = self.starts[list(rows)], self.used[list(rows)]
 
 

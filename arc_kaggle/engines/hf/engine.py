@@ -16,6 +16,7 @@ from arc_kaggle.engines.drafts import Guesses
 from arc_kaggle.engines.hf.batching import batches, check_attention, costs_of, max_width, n_slots_within
 from arc_kaggle.engines.hf.cache import SlotCache
 from arc_kaggle.engines.hf.forward import Forward, compiled
+from arc_kaggle.engines.hf.places import Places
 from arc_kaggle.engines.hf.policy import Beams, Greedy, Policy, Sampling, Threshold
 from arc_kaggle.engines.hf.scoring import ScoredRow, TrieScoring, build_tries
 from arc_kaggle.engines.hf.search import TreeSearch
@@ -139,7 +140,8 @@ class HFEngine:
         network: Any = self.model.network
         n_slots = max(round_up(len(row.prompt), self.bucket) for row in rows) + tree
         n_layers = network.config.get_text_config().num_hidden_layers
-        memory = SlotCache(n_layers, [len(row.prompt) - 1 for row in rows], n_slots, self.model.autocast)
+        places = Places.for_network(network, len(rows), n_slots + 1)
+        memory = SlotCache(n_layers, [len(row.prompt) - 1 for row in rows], n_slots, self.model.autocast, places)
         names = None if adapters is None else [adapters[row.position] for row in rows]
         return Forward(self.model, memory, names, self.compiled)
 

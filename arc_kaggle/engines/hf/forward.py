@@ -63,6 +63,11 @@ class Forward:
             ids[i, : len(prompts[row]) - 1] = prompts[row][:-1]
         slots = np.minimum(np.arange(length), self.memory.target.n_slots)[None]
         positions = np.minimum(np.arange(length), len(prompts[rows[-1]]) - 2)[None]
+        if places := self.memory.places:
+            positions = np.zeros((*ids.shape, 3), dtype=np.int64)
+            for i, row in enumerate(rows):
+                n_tokens = len(prompts[row]) - 1
+                positions[i, :n_tokens] = places.put(row, prompts[row][:-1], np.arange(n_tokens), parent=-1)
         self._run(np.array(rows), ids, positions, slots, None)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -79,7 +84,8 @@ class Forward:
         memory, n_slots = self.memory, self.memory.target.n_slots
         n_rows, n_looked_at = len(memory.starts), min(round_up(int(memory.used.max()), SLOT_STEP), n_slots)
         ids = np.full((n_rows, width), self.model.pad_id)
-        positions, slots = np.zeros_like(ids), np.full_like(ids, n_slots)
+        slots = np.full_like(ids, n_slots)
+        positions = np.zeros((*ids.shape, 3) if memory.places else ids.shape, dtype=np.int64)
         seen = np.arange(n_looked_at) < memory.starts[:, None]  # (rows, slots): those of the prompts
         mask = np.repeat(seen[:, None], width, axis=1)
         filled = [0] * n_rows
@@ -87,8 +93,7 @@ class Forward:
             row, n_tokens, first = span.row, len(span.ids), filled[span.row]
             filled[row] = end = first + n_tokens
             ids[row, first:end], slots[row, first:end] = span.ids, span.slots
-            begin = int(memory.starts[row]) + len(span.ancestors)
-            positions[row, first:end] = np.arange(begin, begin + n_tokens)
+            positions[row, first:end] = self._positions_of(span)
             mask[row, first:end, span.ancestors] = True
             mask[row, first:end, span.slots[0] : span.slots[-1] + 1] = np.tri(n_tokens, dtype=np.bool_)
         padding = slots == n_slots
@@ -100,6 +105,14 @@ class Forward:
         with _head_at(self.model.network, wanted):
             return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask))
 
+    def _positions_of(self, span: SlotRange) -> NDArray[np.int64]:
+        """How many tokens are before each of a span, (n,); or their places (n, 3), for a network that is told them."""
+        start = int(self.memory.starts[span.row])
+        if places := self.memory.places:
+            parent = int(span.ancestors[-1]) if len(span.ancestors) else start - 1
+            return places.put(span.row, span.ids, span.slots, parent)
+        return start + len(span.ancestors) + np.arange(len(span.ids))
+
     @property
     def _steps(self) -> Callable[..., Any] | None:
         """The compiled network, where it can take these rows: adapters by name are hooks, new ones every time."""
@@ -109,7 +122,7 @@ class Forward:
     def _run(
         self, rows: Slots, ids: TokenIds, positions: Slots, slots: Slots, mask: NDArray[np.bool_] | None
     ) -> Tensor:
-        """Logits, none where there is no mask. `rows` (rows,), the others (rows or 1, time)."""
+        """Logits, none where there is no mask. `rows` (rows,), the others (rows or 1, time), places (rows, time, 3)."""
         network: Any = self.model.network if mask is None or self._steps is None else self._steps
         target, device = self.memory.target, self.model.device
         target.rows, target.slots = torch.from_numpy(rows)[:, None].to(device), torch.from_numpy(slots).to(device)

@@ -10,8 +10,8 @@ set -eu
 out=$1 rearc=$2
 shift 2
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
-exec chrt --idle 0 "${PYTHON:-python}" -m accelerate.commands.launch --cpu --num_machines 1 --num_processes 2 \
-    --num_cpu_threads_per_process 1 --mixed_precision no --dynamo_backend no -m arc_kaggle.cli train --out "$out" \
+exec chrt --idle 0 "${PYTHON:-python}" -m torch.distributed.run --standalone --nproc-per-node 2 \
+    -m arc_kaggle.cli train --out "$out" \
     --data arc1:training=1 arc2:training=1.5 "$rearc=3" synth:0.8=4.5 --drop-leaks \
     --architecture grid --hidden-size 192 --n-layers 6 --precision fp32 \
     --steps 25000 --tokens-per-batch 8192 --tokens-per-pass 4096 --bucket 32 \

@@ -42,10 +42,6 @@ def lively_model(seed: int, kind: str = "llama") -> LoadedModel:
     model = new_model(64, 2, seed)
     if kind == "grid":
         model = new_grid_model(64, 2, seed)
-        nn.init.normal_(model.network.lm_head.weight, std=0.02)
-        for layer in model.network.model.layers:
-            nn.init.normal_(layer.self_attn.o_proj.weight, std=0.02)
-            nn.init.normal_(layer.mlp.down_proj.weight, std=0.02)
     elif kind != "llama":
         model = replace(model, network=NETWORKS[kind]().eval())
     with torch.no_grad():

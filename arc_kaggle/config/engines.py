@@ -13,7 +13,12 @@ EngineName = Literal["hf", "fake", "vllm"]
 EngineChoice = EngineName | Literal["auto"]
 TunerName = Literal["peft", "unsloth"]
 Name = TypeVar("Name", bound=str)
-Feature = Literal["sampling", "beams", "search", "scores", "lora", "all weights", "4 bits", "cut vocabulary"]
+Feature = Literal[
+    "sampling", "beams", "search", "scores", "lora", "all weights", "4 bits", "cut vocabulary", "grid positions"
+]
+
+GRID_MODEL_TYPE = "arc_grid_lm"
+"""Of config.json in the folder of a model whose tokens know their pair, row and column."""
 
 MEMORY_HEADROOM = 1.2
 """Projected memory times this must be available: buffers and logits are not in the projection."""
@@ -23,12 +28,13 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DECODING: tuple[Feature, ...] = ("sampling", "beams", "search", "scores")
 
 ENGINES: Mapping[EngineName, frozenset[Feature]] = {
-    "hf": frozenset((*DECODING, "lora", "all weights", "4 bits", "cut vocabulary")),
+    "hf": frozenset((*DECODING, "lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
     "vllm": frozenset((*DECODING, "lora", "cut vocabulary")),  # adapters alone reach it, and its base is in one piece
-    "fake": frozenset(("search", "scores", "lora", "all weights", "4 bits", "cut vocabulary")),  # there are no weights
+    # there are no weights, so nothing of them is lacking
+    "fake": frozenset(("search", "scores", "lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
 }
 TUNERS: Mapping[TunerName, frozenset[Feature]] = {
-    "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary")),
+    "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
     "unsloth": frozenset(("lora",)),  # it loads the folder itself, in one piece
 }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig, Selection
-from arc_kaggle.config.engines import EngineChoice, HFConfig, TunerName, VLLMConfig
+from arc_kaggle.config.engines import GRID_MODEL_TYPE, EngineChoice, HFConfig, TunerName, VLLMConfig
 from arc_kaggle.config.json import nearest
 from arc_kaggle.config.options import ASIDE, MOST_VIEWS, Processes, Range, Seed, Views
 from arc_kaggle.config.tune import RECIPES, Precision, TuneConfig
@@ -104,6 +104,15 @@ def card_folder(model: Path, adapter: Path | None) -> Path:
 def options_of(config: EngineOptions, kind: type[EngineOptions]) -> dict[str, Any]:
     """The options of a config that `kind` declares, by name."""
     return {option.name: getattr(config, option.name) for option in fields(kind)}
+
+
+def has_grid_positions(model: Path) -> bool:
+    """Whether a folder holds a model whose tokens know their pair, row and column; what is no folder is found later."""
+    try:
+        found = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("model_type") == GRID_MODEL_TYPE
 
 
 def recipe_in_card(model: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 from arc_kaggle.config.adapter import ADAPTER_FILE, TASK_FILE, lora_of
 from arc_kaggle.config.answer import NEED_SCORES
 from arc_kaggle.config.engines import DECODING, Feature, check_engine, check_tuner
-from arc_kaggle.config.model import ModelOptions
+from arc_kaggle.config.model import ModelOptions, has_grid_positions
 from arc_kaggle.config.options import (
     ASIDE,
     Count,
@@ -119,5 +119,6 @@ def wanted_features(config: SolveConfig) -> Iterator[Feature]:
         "all weights": weights == "all",
         "4 bits": config.four_bit,
         "cut vocabulary": config.cut_vocabulary,
+        "grid positions": has_grid_positions(config.model),
     }
     return (feature for feature, is_wanted in features.items() if is_wanted)

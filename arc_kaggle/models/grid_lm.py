@@ -24,10 +24,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from arc_kaggle.config.engines import GRID_MODEL_TYPE
 from arc_kaggle.models.grid_places import next_places, places_of
 from arc_kaggle.text.grid_positions import LAST_PLACE, GridPositions
-
-MODEL_TYPE = "arc_grid_lm"
 
 PAIR_THETA, SIDE_THETA = 1000.0, 100.0
 """Slowest wavelengths of rotary positions: of the number of the pair, and of row and column."""
@@ -36,7 +35,7 @@ PAIR_THETA, SIDE_THETA = 1000.0, 100.0
 class GridLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """Sizes under the names of transformers, and the ids of the tokens that places follow from."""
 
-    model_type = MODEL_TYPE
+    model_type = GRID_MODEL_TYPE
 
     vocab_size: int = 16
     hidden_size: int = 192
@@ -163,15 +162,11 @@ class GridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal weights; what writes into the residual stream begins at zero, so that layers begin as identities."""
+        """Normal weights, and norms that scale by one."""
         if isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
         elif isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
-        elif isinstance(module, Attention):
-            nn.init.zeros_(module.o_proj.weight)
-        elif isinstance(module, SwiGLU):
-            nn.init.zeros_(module.down_proj.weight)
 
 
 class GridModel(GridPreTrainedModel):
@@ -235,5 +230,5 @@ class GridLM(GridPreTrainedModel):
         return CausalLMOutputWithPast(logits=logits, past_key_values=output.past_key_values)
 
 
-AutoConfig.register(MODEL_TYPE, GridLMConfig)
+AutoConfig.register(GRID_MODEL_TYPE, GridLMConfig)
 AutoModelForCausalLM.register(GridLMConfig, GridLM)

@@ -30,7 +30,7 @@ def new_grid_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.d
         input_token_id=symbols.index("I"),
         output_token_id=symbols.index("O"),
     )
-    return _finish(GridLM(config), tokenizer, find_preset("plain", tokenizer), autocast)
+    return in_notation(GridLM(config), find_preset("plain", tokenizer).notation(tokenizer), autocast)
 
 
 def new_model(

@@ -13,7 +13,6 @@ from strategies import tasks
 from arc_kaggle.models.grid_places import next_places, places_of
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.box_tokenizer import box_tokenizer
-from arc_kaggle.text.encoders import MinimalGridEncoder
 from arc_kaggle.text.grid_positions import LAST_PLACE, START, GridPositions, Place
 from arc_kaggle.text.presets import find_preset
 from arc_kaggle.text.prompt import query_prompt
@@ -29,7 +28,8 @@ LONG_ROWS = [[INPUT, *[7] * 40, NEWLINE] + [8, NEWLINE] * 40]
 def test_every_cell_of_a_prompt_stands_at_its_row_and_column_of_its_grid(task: Task) -> None:
     tokenizer = box_tokenizer()
     query = next(task.without_solution().queries)
-    ids = tokenize(query_prompt(query, MinimalGridEncoder(), find_preset("plain", tokenizer).format), tokenizer).ids
+    notation = find_preset("plain", tokenizer).notation(tokenizer)
+    ids = tokenize(query_prompt(query, notation), tokenizer).ids
     expected = [
         Place(2 * number + side, row, column)
         for number, pair in enumerate([*task.train, query], start=1)

@@ -29,8 +29,13 @@ ENDS = replace(LORA, lora=LoraConfig(4, modules=EVERYWHERE))
 CONFIGS = pytest.mark.parametrize("config", [ALL, LORA, ENDS], ids=["all", "lora", "ends"])
 KINDS = pytest.mark.parametrize(
     "make",
-    [lambda: lively_model(0), lambda: seeded_qwen(), lambda: new_model(32, 1, 0, encoder="coordinates")],
-    ids=["tied", "untied", "parts"],
+    [
+        lambda: lively_model(0),
+        lambda: seeded_qwen(),
+        lambda: new_model(32, 1, 0, encoder="coordinates"),
+        lambda: lively_model(0, "grid"),
+    ],
+    ids=["tied", "untied", "parts", "grid"],
 )
 
 

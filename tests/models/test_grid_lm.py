@@ -1,0 +1,85 @@
+"""GridLM as a model type: saved and loaded by transformers alone, causal, and told its places beside a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import VOCABULARY, digest, lively_model, logits_of
+from torch import Tensor
+
+from arc_kaggle.config.model import has_grid_positions
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.errors import EngineError
+from arc_kaggle.models.grid_lm import GridLM, frequencies, turn, turns_of
+from arc_kaggle.models.grid_places import places_of
+from arc_kaggle.models.loading import load_model, save_model
+from arc_kaggle.models.new_model import new_grid_model, new_model
+
+MODEL = lively_model(0, "grid")
+IDS = torch.from_numpy(np.random.default_rng(0).integers(VOCABULARY, size=(3, 40)))
+
+
+def logits(**options: Tensor) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = MODEL.network(input_ids=IDS, **options).logits
+    return found
+
+
+def test_a_folder_is_loaded_by_its_type_without_code_of_its_own(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path, "box", {})
+    again = load_model(tmp_path, "fp32")
+    assert isinstance(again.network, GridLM)
+    assert not [*tmp_path.glob("*.py")]
+    assert torch.allclose(logits_of(again.network), logits_of(MODEL.network), atol=0.3)  # it is saved in bf16
+    save_model(again, tmp_path / "twice", "box", {})
+    assert digest(logits_of(load_model(tmp_path / "twice", "fp32").network)) == digest(logits_of(again.network))
+
+
+def test_a_new_model_follows_its_seed() -> None:
+    first, same, other = (digest(logits_of(new_grid_model(64, 2, seed).network)) for seed in (3, 3, 4))
+    assert first == same != other
+
+
+def test_places_that_are_given_are_those_that_follow_from_the_tokens() -> None:
+    assert torch.equal(logits(position_ids=places_of(IDS, MODEL.network.config.positions)), logits())
+
+
+def test_another_place_is_another_answer() -> None:
+    places = places_of(IDS, MODEL.network.config.positions)
+    for part in range(3):
+        moved = places.clone()
+        moved[:, 20, part] += 2
+        changed = (logits(position_ids=moved) != logits()).any(dim=(0, 2))
+        assert changed.nonzero().min() == 20, part  # and nothing before it
+
+
+def test_without_places_a_cache_is_refused() -> None:
+    from transformers import DynamicCache
+
+    with pytest.raises(ValueError, match="found no places, expected places"):
+        MODEL.network(input_ids=IDS, past_key_values=DynamicCache())
+
+
+def test_rotary_positions_tell_distances_in_each_part() -> None:
+    """The product of a turned query and key depends on the difference of their places alone."""
+    query, key = torch.randn(2, 1, 1, 1, 32, dtype=torch.float64).unbind()
+    for part, step in ((0, 2), (1, 1), (2, 1)):  # two grids are a pair
+        places = torch.zeros(2, 6, 3, dtype=torch.long)
+        places[0, :, part], places[1, :, part] = torch.arange(6) * step, (torch.arange(6) + 3) * step
+        turns = turns_of(places, 32)
+        products = (turn(query, turns[:1]) * turn(key, turns[1:])).sum(dim=-1).flatten()
+        assert torch.allclose(products, products[:1].expand(6), atol=1e-5)
+    assert frequencies(32, torch.device("cpu")).count_nonzero(dim=1).tolist() == [4, 6, 6]
+
+
+@pytest.mark.parametrize("options", [{"engine": "vllm", "recipe": "lora"}, {"tuner": "unsloth", "recipe": "lora"}])
+def test_vllm_and_unsloth_refuse_it_by_name(tmp_path: Path, options: dict[str, str]) -> None:
+    save_model(MODEL, tmp_path / "grid", "box", {})
+    save_model(new_model(64, 1, 0), tmp_path / "llama", "box", {})
+    assert [has_grid_positions(tmp_path / name) for name in ("grid", "llama", "none")] == [True, False, False]
+    with pytest.raises(EngineError, match=r"lacks grid positions; choose --\w+ (hf or fake|peft)"):
+        SolveConfig("arc1:training", tmp_path, model=tmp_path / "grid", **options)  # type: ignore[arg-type]
+    SolveConfig("arc1:training", tmp_path, model=tmp_path / "llama", **options)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -104,6 +104,16 @@ def test_a_new_model_may_write_grids_with_coordinates(tmp_path: Path) -> None:
     assert facts["loss"] > 5  # of 9,000 tokens
 
 
+def test_a_new_model_may_know_pairs_rows_and_columns(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, architecture="grid", batching="packed", steps=12)
+    facts = train(replace(config, optim=replace(config.optim, matrices="muon", learning_rate=0.01)))
+    model = load_model(config.out)
+    assert (model.network.config.model_type, model.encoder.spec) == ("arc_grid_lm", "minimal")
+    assert facts["loss"] < rows_of(config)[1]["loss"]
+    with pytest.raises(ConfigError, match=r"architecture: found grid, expected it for a new model alone"):
+        replace(config, encoder="coordinates")
+
+
 @leaks
 def test_leaks_are_refused_or_told(tmp_path: Path, leaking: Task, said: str) -> None:
     config = with_leak(tiny_config(tmp_path), leaking)
@@ -166,9 +176,11 @@ def start(config: TrainConfig, **environment: str) -> subprocess.Popen[str]:
     """The command line, in a process of its own."""
     words = ["--data", *config.data, "--against", *config.against]
     for name in ("out", "steps", "tokens_per_batch", "tokens_per_pass", "max_tokens", "hidden_size", "n_layers", "ema",
-                 "precision", "hold_out", "validation_puzzles", "save_every", "data_workers"):  # fmt: skip
+                 "precision", "hold_out", "validation_puzzles", "save_every", "data_workers", "architecture",
+                 "bucket"):  # fmt: skip
         if (value := getattr(config, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--optim.matrices", config.optim.matrices]
     command = [sys.executable, "-m", "arc_kaggle.cli", "train", *words]
     return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
 
@@ -179,8 +191,13 @@ def finish(*processes: subprocess.Popen[str]) -> None:
         assert process.returncode == 0, errors
 
 
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    through = tiny_config(tmp_path, steps=30, save_every=4, ema=0.9)
+@pytest.mark.parametrize("architecture", ["llama", "grid"])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, architecture: Literal["llama", "grid"]
+) -> None:
+    through = tiny_config(tmp_path, steps=30, save_every=4, ema=0.9, architecture=architecture, bucket=32)
+    if architecture == "grid":
+        through = replace(through, optim=replace(through.optim, matrices="muon"))
     killed = replace(through, out=tmp_path / "killed")
     train(through)
     with start(killed) as process:

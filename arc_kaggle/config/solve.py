@@ -68,6 +68,9 @@ class SolveConfig(ModelOptions):
     with the task's id in task.json."""
     adapters: Path | None = None
     """Folder that --keep-adapters has filled: its tasks are answered with those weights again, and none is tuned."""
+    joint_minutes: NotNegative = 0.0
+    """Minutes in which the model is trained on the train pairs of all tasks together, before any task is tuned by
+    itself; they are part of the time limit. 0 for none. This needs a recipe that trains all weights."""
     plan: Path | None = None
     """The plan.json of an earlier run, whose stages are then done again in the same order, whatever the clock says."""
 
@@ -80,6 +83,17 @@ class SolveConfig(ModelOptions):
             raise ConfigError(
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
+            )
+        if self.joint_minutes and (self.tune.weights != "all" or self.ray_address):
+            raise ConfigError(
+                f"option joint_minutes: found {self.joint_minutes:g} with tune.weights {self.tune.weights!r}"
+                f"{' on a cluster' * bool(self.ray_address)}, expected all weights on one machine; choose a recipe "
+                "such as box, or leave the joint stage out"
+            )
+        if self.joint_minutes >= self.time_limit_minutes:
+            raise ConfigError(
+                f"option joint_minutes: found {self.joint_minutes:g} of {self.time_limit_minutes:g} minutes in all, "
+                "expected less; lower it, or raise --time-limit-minutes"
             )
         if self.engine != "auto":
             check_engine(self.engine, wanted_features(self))

@@ -38,7 +38,8 @@ class TrainConfig:
     data: tuple[str, ...] = ("arc1:training",)
     """What to train on: task sets, files or folders of tasks or of pairs in the shapes that people publish (.json,
     .jsonl, also as .gz or .xz), or synth for endless synthetic rules (synth:0.6 for those of difficulty 0.6 at
-    most). Each can have a weight: SOURCE=2.5."""
+    most). Each can have a weight: SOURCE=2.5. demonstrations:TASKS takes the train pairs of tasks alone, which may be
+    those of an evaluation set: the model is then made for these tasks."""
     skip_bad: bool = False
     """Leave out tasks and files that cannot be read, with a line for each, and go on with the others."""
     start: Path | None = None

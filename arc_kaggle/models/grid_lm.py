@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -211,7 +211,7 @@ class GridModel(GridPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), past_key_values=past_key_values)
 
 
-class GridLM(GridPreTrainedModel):
+class GridLM(GridPreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """The network with its head."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (transformers' own form)
@@ -228,6 +228,12 @@ class GridLM(GridPreTrainedModel):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(output.last_hidden_state[:, kept])
         return CausalLMOutputWithPast(logits=logits, past_key_values=output.past_key_values)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **options: Any) -> dict[str, Any]:
+        """What transformers' own `generate` hands to `forward`: with the places, which follow from all ids so far."""
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **options)
+        places = places_of(input_ids, self.config.positions)
+        return {**inputs, "position_ids": places[:, -inputs["input_ids"].shape[1] :]}
 
 
 AutoConfig.register(GRID_MODEL_TYPE, GridLMConfig)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
+from pathlib import Path
 
 from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.answering.submission import RuleGrids, SubmissionFile, rule_grids, vote_task, without_rules
 from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.run.joint import JointStage
 from arc_kaggle.run.journal import Journal
 from arc_kaggle.run.messages import Done, Failed, Order, PredictionFound, Ready, ScoreFound
 from arc_kaggle.run.plan import PLAN_FILE, agreement, is_last, make_plan, record_of
@@ -44,10 +47,12 @@ class Supervisor:
         config: SolveConfig,
         tasks: Sequence[Task],
         deadline: Deadline,
-        gather: Callable[[], Crew],
+        gather: Callable[[Path], Crew],
         engine: str = "",
     ) -> None:
-        """`gather` finds out about the workers, which on a cluster takes a while: the first submission comes before."""
+        """`gather` finds out about the workers of a model, which on a cluster takes a while: the first submission comes
+        before.
+        """
         self.config, self.tasks, self.deadline, self.engine = config, tasks, deadline, engine
         self.by_id = {task.id: task for task in tasks}
         self.submission = SubmissionFile(config.out / "submission.json", tasks)
@@ -64,7 +69,8 @@ class Supervisor:
         self.closing_seconds = CLOSING_SECONDS + len(tasks) * CLOSING_SECONDS_A_TASK
         self._write_at = -inf
         try:
-            self._begin(gather())
+            self.gather = gather
+            self._begin(gather(config.model))
         except BaseException:
             self.journal.close()
             raise
@@ -88,6 +94,8 @@ class Supervisor:
     def run(self) -> None:
         """Until nothing is left that fits the time. Raises WorkerError where no worker can be started."""
         try:
+            if self.config.joint_minutes and not self._is_through:
+                self._train_jointly()
             while self._hand_out():
                 for slot, message in self.pool.poll(0.0 if self.untried else TICK_SECONDS):
                     self._take_in(slot, message)
@@ -98,6 +106,33 @@ class Supervisor:
         except KeyboardInterrupt:
             self.untried.clear()  # whoever interrupts does not want to wait
             raise
+
+    @property
+    def _is_through(self) -> bool:
+        """Whether an earlier run has done all that there is to do."""
+        ended = (stage.job for stage in self.journal.stages if not stage.lost)
+        return {job.task_id for job in ended if is_last(job, self.config)} == {*self.by_id}
+
+    def _train_jointly(self) -> None:
+        """The joint stage, in its share of the time; without a result the base answers."""
+        deadline = Deadline(self.deadline.at_s - self.closing_seconds, self.deadline.clock)
+        stage = JointStage(self.config, self.scratch / "joint", deadline)
+        self.watch.event("joint", minutes=self.config.joint_minutes)
+        try:
+            found = stage.run(self.tasks, self._wait)
+        except OSError as error:
+            self.journal.complain(error)
+            found = None
+        if found:
+            self.pool.start = self.gather(found).start
+        self.watch.event("joint_done", model=str(found or self.config.model), trained=found is not None)
+
+    def _wait(self, seconds: float) -> None:
+        if self.untried:
+            self._try_rules(self.deadline.earlier(seconds))
+        else:
+            time.sleep(seconds)
+        self.watch.status(self.pool.slots, self.deadline.seconds_left, self.journal.trouble)
 
     def _hand_out(self) -> bool:
         """A job for every worker that has none; whether there is anything to wait for."""

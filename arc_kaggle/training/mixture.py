@@ -28,6 +28,8 @@ from arc_kaggle.tasks.task import Pair
 
 Pairs = tuple[Pair, ...]
 
+DEMONSTRATIONS = "demonstrations:"
+"""What a source begins with of which train pairs alone are taken, never a test pair."""
 FIRST_TRAINING_SEED = 2**32
 """Seeds of synthetic rules: below it for validation, from it on for training."""
 
@@ -159,6 +161,8 @@ def _source(entry: str, config: TrainConfig, finder: LeakFinder, leaks: list[str
     if name == "synth" or name.startswith("synth:"):
         difficulty = _number(entry, name.partition(":")[2] or "1", "difficulty", 1.0)
         return SynthSource(name, weight, difficulty, config.max_pairs, finder)
+    if name.startswith(DEMONSTRATIONS):
+        return _demonstrations(entry, name.removeprefix(DEMONSTRATIONS), weight)
     read = tqdm(load_rules(name, skipping(config.skip_bad)), desc=name, unit="rule", delay=1)
     rules = [Rule(rule_id, pairs) for rule_id, pairs in read if len(pairs) >= 2]
     if not rules:
@@ -167,6 +171,14 @@ def _source(entry: str, config: TrainConfig, finder: LeakFinder, leaks: list[str
     leaks += found
     training, validation = split_rules(rules if config.allow_leak else clean, config.hold_out)
     return FileSource(Path(name).name, weight if training else 0.0, training, validation)
+
+
+def _demonstrations(entry: str, source: str, weight: float) -> FileSource:
+    """Train pairs alone, which any solver may see, so that no evaluation set forbids them; none is held out."""
+    rules = tuple(Rule(task.id, task.train) for task in load_tasks(source) if len(task.train) >= 2)
+    if not rules:
+        raise ConfigError(f"data {entry!r}: found no task with two train pairs, expected one or more to train on")
+    return FileSource(DEMONSTRATIONS + Path(source).name, weight, rules, ())
 
 
 def _number(entry: str, text: str, what: str, most: float) -> float:

@@ -216,7 +216,7 @@ def test_later_views_are_told_of_earlier_ones_as_drafts_alone(tmp_path: Path, mo
 
 def test_what_a_worker_is_told_of_a_task(tmp_path: Path) -> None:
     config = fake_config(tmp_path, 1, generate=GenerateConfig(n_views=6, n_pilots=1))
-    supervisor = Supervisor(config, load_tasks(config.tasks), Deadline.never(), partial(gather_crew, config))
+    supervisor = Supervisor(config, load_tasks(config.tasks), Deadline.never(), partial(gather_crew, config, None))
     for view in range(6):
         supervisor.journal.keep_prediction(prediction([[view]], view, task_id="t00"))
     jobs = [Job("t00", stage, 0, views, 9.0, 1.0) for stage, views in STAGES]

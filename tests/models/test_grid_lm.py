@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import VOCABULARY, digest, lively_model, logits_of
+from models import VOCABULARY, digest, generate_slowly, lively_model, logits_of
 from torch import Tensor
 
 from arc_kaggle.config.model import has_grid_positions
@@ -61,6 +61,13 @@ def test_without_places_a_cache_is_refused() -> None:
 
     with pytest.raises(ValueError, match="found no places, expected places"):
         MODEL.network(input_ids=IDS, past_key_values=DynamicCache())
+
+
+def test_it_generates_as_any_model_of_transformers_does() -> None:
+    ids = IDS[:1, :20]
+    found = MODEL.network.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
+    expected = generate_slowly(MODEL, ids[0].numpy(), 12)
+    assert found[0, 20:].tolist() == expected.ids.tolist()
 
 
 def test_rotary_positions_tell_distances_in_each_part() -> None:

@@ -51,6 +51,22 @@ def test_a_leak_is_refused(tmp_path: Path, leaking: Task, said: str) -> None:
     assert str(caught.value).startswith(f"1 rules appear in {config.against[0]}; the first: {said}. Use other data, or")
 
 
+def test_of_demonstrations_no_test_pair_is_drawn_and_none_is_a_leak(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    single = replace(SECRET, id="single", train=SECRET.train[:1])
+    tasks = write_tasks_file(tmp_path / "tasks.json", [SECRET, single])
+    mixture = load_mixture(replace(config, data=(f"demonstrations:{tasks}=2",)))
+    (source,) = mixture.sources
+    assert (source.name, source.weight, mixture.leaks) == ("demonstrations:tasks.json", 2.0, ())
+    assert rules_of(mixture) == {"secret": len(SECRET.train)}
+    drawn = {grid_key(pair.input) for pair in mixture.draw(np.random.default_rng(0)).pairs}
+    assert drawn == {grid_key(pair.input) for pair in SECRET.train}
+    assert not source.held_out(9)
+    with pytest.raises(ConfigError, match="found no task with two train pairs"):
+        write_tasks_file(tmp_path / "tasks.json", [single])
+        load_mixture(replace(config, data=(f"demonstrations:{tasks}",)))
+
+
 @leaks
 def test_leaks_are_dropped_where_asked(tmp_path: Path, leaking: Task, said: str) -> None:
     mixture = load_mixture(replace(with_leak(tiny_config(tmp_path), leaking), drop_leaks=True))

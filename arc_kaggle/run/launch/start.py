@@ -61,10 +61,10 @@ def ceiling_of(config: SolveConfig) -> float:
     return memory_ceiling() if config.memory_gb is None else config.memory_gb * 1e9
 
 
-def gather_crew(config: SolveConfig, start: Start | None = None) -> Crew:
-    """The workers of a run, which begin by `start` where it is given, else as the options say."""
+def gather_crew(config: SolveConfig, start: Start | None, model: Path) -> Crew:
+    """The workers of a run with a model; they begin by `start` where it is given, else as the options say."""
     n_workers, scratch = count_workers(config), scratch_of(config, digest_of_run(config))
-    setup = Setup(replace(config, workers=n_workers), scratch)
+    setup = Setup(replace(config, workers=n_workers, model=model), scratch)
     begin = start or _start_on_cluster(config, n_workers) or _start_child(config, n_workers, scratch)
     return Crew(n_workers, lambda number, inbox: begin(number, inbox, setup), ceiling_of(config), scratch)
 

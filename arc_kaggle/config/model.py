@@ -109,7 +109,7 @@ def options_of(config: EngineOptions, kind: type[EngineOptions]) -> dict[str, An
 def has_grid_positions(model: Path) -> bool:
     """Whether a folder holds a model whose tokens know their pair, row and column; what is no folder is found later."""
     try:
-        found = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        found = read_json_file(model / "config.json")
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("model_type") == GRID_MODEL_TYPE

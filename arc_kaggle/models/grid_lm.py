@@ -23,6 +23,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from arc_kaggle.config.engines import GRID_MODEL_TYPE
 from arc_kaggle.models.grid_places import next_places, places_of
@@ -113,10 +114,11 @@ class Attention(nn.Module):
         query, key = self.q_norm(self.q_proj(hidden).view(heads)), self.k_norm(self.k_proj(hidden).view(heads))
         query, key = turn(query.transpose(1, 2), turns[0]), turn(key.transpose(1, 2), turns[1])
         value = self.v_proj(hidden).view(heads).transpose(1, 2)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # norms are computed in fp32
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
-        attend = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
-        output, _ = attend(self, query, key.to(value.dtype), value, mask, dropout=0.0, scaling=self.scaling)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        output, _ = attend(self, query, key, value, mask, dropout=0.0, scaling=self.scaling)
         return self.o_proj(output.reshape(*hidden.shape[:-1], -1))  # type: ignore[no-any-return]
 
 

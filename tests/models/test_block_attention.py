@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from arc_kaggle.models import block_attention as attention
 from arc_kaggle.models.block_attention import BLOCK, NAME, BlockAttention, by_blocks
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import summed_loss
-from arc_kaggle.models.new_model import new_model
+from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.tuning.optimizer import Optimizer
 
 Found = tuple[Tensor, ...]
@@ -110,12 +111,13 @@ def test_long_rows_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(one, other) for one, other in zip(plain, long, strict=True))
 
 
-def test_a_network_trains_as_it_does_with_torchs() -> None:
+@pytest.mark.parametrize("make", [new_model, new_grid_model])
+def test_a_network_trains_as_it_does_with_torchs(make: Callable[[int, int, int], LoadedModel]) -> None:
     config = OptimConfig(learning_rate=1e-3, schedule="constant_with_warmup", warmup_fraction=0)
     ids = torch.randint(VOCABULARY, (2, 2 * BLOCK + 17), generator=torch.Generator().manual_seed(0))
     losses = []
     for blocks in (True, False):
-        model = in_bf16(new_model(64, 2, 0))
+        model = in_bf16(make(64, 2, 0))
         model.network.train()
         optimizer = Optimizer(model, model.network.parameters(), config, 8)
         if blocks:

@@ -56,6 +56,15 @@ def test_another_place_is_another_answer() -> None:
         assert changed.nonzero().min() == 20, part  # and nothing before it
 
 
+def test_attention_written_out_is_that_of_torchs_kernel() -> None:
+    plain = logits()
+    MODEL.network.set_attn_implementation("eager")
+    try:
+        assert torch.allclose(logits(), plain, atol=1e-4)
+    finally:
+        MODEL.network.set_attn_implementation("sdpa")
+
+
 def test_without_places_a_cache_is_refused() -> None:
     from transformers import DynamicCache
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import digest, write_json
-from arc_kaggle.system.hardware import visible_gpus
+from arc_kaggle.system.hardware import all_visible, visible_gpus
 from arc_kaggle.system.processes import OFFLINE, die_with_parent, python_path
 from arc_kaggle.system.threads import n_threads, thread_environment
 from arc_kaggle.tasks.task import Task, task_to_json
@@ -110,22 +110,29 @@ class JointStage:
     def _environments(self) -> Iterator[dict[str, str]]:
         """What each process finds set: one for every GPU, or for every core where there is none."""
         n = self.n_processes
-        threads = thread_environment(max(1, n_threads() // n))
+        share = {**thread_environment(max(1, n_threads() // n)), **self._gpus()}
         if n == 1:
-            yield threads
+            yield share
             return
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
         for rank in range(n):
             ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
-            yield {**threads, **meeting, **ranks}
+            yield {**share, **meeting, **ranks}
+
+    def _gpus(self) -> dict[str, str]:
+        """All that can be seen, none, or the one that is named."""
+        kind, _, number = self.config.device.partition(":")
+        if number:
+            return {"CUDA_VISIBLE_DEVICES": all_visible()[int(number)]}
+        return {"CUDA_VISIBLE_DEVICES": ""} if kind == "cpu" else {}
 
     @property
     def n_processes(self) -> int:
         """A power of two, so that a step can be shared evenly."""
         most = len(visible_gpus(self.config.device)) or n_threads()
-        return int(1 << (most.bit_length() - 1))
+        return 1 if ":" in self.config.device else 1 << (most.bit_length() - 1)
 
     def options(self) -> list[str]:
         """Of `arc-kaggle train`: the recipe of single tasks, on all of them at once."""

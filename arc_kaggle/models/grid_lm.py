@@ -18,7 +18,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DynamicCache,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -191,6 +198,7 @@ class GridModel(GridPreTrainedModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
+        use_cache: bool = False,
         **_: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states of ids (batch, time).
@@ -200,6 +208,8 @@ class GridModel(GridPreTrainedModel):
         """
         if past_key_values is not None and (position_ids is None or position_ids.ndim != 3):
             raise ValueError("position_ids: found no places, expected places (batch, time, 3) beside a cache")
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         machine, given = self.config.positions, position_ids
         depths = None if given is None or given.ndim == 3 else given
         places = given if given is not None and given.ndim == 3 else places_of(input_ids, machine, depths)

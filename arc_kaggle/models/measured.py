@@ -71,8 +71,9 @@ def measure_speed(model: LoadedModel, prompt: TokenIds, n_rows: int, n_steps: in
         prefills.append(seconds)
     cache, token = output.past_key_values, output.logits[:, -1].argmax(dim=-1).repeat(n_rows)  # (n_rows,)
     cache.batch_repeat_interleave(n_rows)
-    for _ in range(1 + n_steps):
-        steps.append(_timed(network, input_ids=token[:, None], past_key_values=cache)[0])
+    places = {"position_ids": ids.new_zeros(n_rows, 1, 3)} if hasattr(network.config, "positions") else {}
+    for _ in range(1 + n_steps):  # wherever tokens stand, it takes as long
+        steps.append(_timed(network, input_ids=token[:, None], past_key_values=cache, **places)[0])
     return Speed(len(prompt) / prefills[1], sum(steps[1:]) / n_steps, n_rows)
 
 

@@ -52,8 +52,8 @@ def fake() -> Candidate:
     return Candidate(EchoEngine(tokenizer.id_of("I"), end_id), end_id, len(tokenizer.symbols))
 
 
-def hf(tokens_per_batch: int = 65536, bucket: int = 64, kind: str = "llama") -> Candidate:
-    model = lively_model(0, kind)
+def hf(tokens_per_batch: int = 65536, bucket: int = 64, kind: str = "llama", seed: int = 0) -> Candidate:
+    model = lively_model(seed, kind)
     return Candidate(HFEngine(model, tokens_per_batch, bucket), model.end_id, len(model.tokenizer))
 
 
@@ -66,7 +66,7 @@ ENGINES: dict[str, Callable[[], Candidate]] = {
     "fake": fake,
     "hf": hf,
     "hf, small batches": lambda: hf(tokens_per_batch=300, bucket=1),
-    "hf, grid positions": lambda: hf(tokens_per_batch=300, kind="grid"),
+    "hf, grid positions": lambda: hf(tokens_per_batch=300, kind="grid", seed=2),
     **({"vllm": vllm} if find_spec("vllm") else {}),  # in an environment of its own: make test-backends
 }
 """Every engine there is; a new one joins here."""

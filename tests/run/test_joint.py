@@ -127,14 +127,13 @@ def test_without_time_the_base_answers(tmp_path: Path) -> None:
 
 def test_workers_start_from_it_and_a_run_that_is_through_trains_no_more(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    solve(config)
+    result = solve(config)
     events = [json.loads(line) for line in (config.out / "events.jsonl").read_text().splitlines()]
     names = [event["event"] for event in events]
     assert names.index("joint") < names.index("joint_done") < names.index("start")
     (done,) = (event for event in events if event["event"] == "joint_done")
     assert done["trained"] and done["model"].startswith(str(tmp_path / "scratch"))
-    report = json.loads((config.out / "report.json").read_text())
-    assert [task["tune"] for task in report["tasks"]] == ["tuned"] * N_TASKS
+    assert [report.run and report.run.tune.text for report in result.reports] == ["tuned"] * N_TASKS
     solve(config)
     assert (config.out / "events.jsonl").read_text().count('"joint"') == 1
 

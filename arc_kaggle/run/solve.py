@@ -26,11 +26,11 @@ def solve(config: SolveConfig, clock: Callable[[], float] = time.monotonic, star
     """
     spent, limit = seconds_since_kernel_start(), 60 * config.time_limit_minutes
     deadline = Deadline(clock() + (limit - spent if spent < limit else CLOSING_SECONDS), clock)
-    choice = settle(config)
+    choice, began = settle(config), clock()
     with collector_paused():
         tasks = load_tasks(config.tasks, config.select, skipping(config.skip_bad))
     gather = partial(gather_crew, choice.config, start)
-    supervisor = Supervisor(choice.config, tasks, deadline, gather, str(choice))
+    supervisor = Supervisor(choice.config, tasks, deadline, gather, str(choice), clock() - began)
     if spent >= limit:
         supervisor.late = (
             f"option time_limit_minutes: found {config.time_limit_minutes:g}, over before this call: the notebook's "

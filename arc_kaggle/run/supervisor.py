@@ -49,9 +49,12 @@ class Supervisor:
         deadline: Deadline,
         gather: Callable[[Path], Crew],
         engine: str = "",
+        loading_seconds: float = 0.0,
     ) -> None:
         """`gather` finds out about the workers of a model, which on a cluster takes a while: the first submission comes
         before.
+
+        `loading_seconds` are what reading the tasks took; on a slow machine their report takes as long.
         """
         self.config, self.tasks, self.deadline, self.engine = config, tasks, deadline, engine
         self.by_id = {task.id: task for task in tasks}
@@ -66,7 +69,7 @@ class Supervisor:
         """What simple rules say, of each query of the tasks for which there was time to try them."""
         self.untried = deque(tasks)
         """Tasks for which there was none yet."""
-        self.closing_seconds = CLOSING_SECONDS + len(tasks) * CLOSING_SECONDS_A_TASK
+        self.closing_seconds = CLOSING_SECONDS + len(tasks) * CLOSING_SECONDS_A_TASK + loading_seconds
         self._write_at = -inf
         try:
             self.gather = gather

@@ -45,25 +45,27 @@ class OneDies(ScriptedWorker):
     """Of two workers the first dies in its third job, while the second is still loading."""
 
     n_jobs = 0
+    second: list[OneDies]
 
     def __init__(self, number: int, inbox: Any, setup: Any) -> None:
         if number == 0:
             super().__init__(number, inbox, setup)
             return
         self.number, self.inbox, self.found = number, inbox, []
-        threading.Timer(0.5, lambda: inbox.put((self, Ready(0.5)))).start()
+        self.second.append(self)
 
     def send(self, order: Order) -> None:
         self.n_jobs += 1
         if self.number == 0 and self.n_jobs == 3:
             self.inbox.put((self, Gone("killed")))
+            threading.Timer(0.3, lambda: self.inbox.put((self.second[0], Ready(0.5)))).start()
         else:
             super().send(order)
 
 
 def test_a_run_waits_for_the_worker_that_is_loading_when_the_only_other_one_dies(tmp_path: Path) -> None:
     config = fake_config(tmp_path, 6, workers=2)
-    result = solve(config, start=OneDies)
+    result = solve(config, start=type("OneDies", (OneDies,), {"second": []}))
     assert [report.verdict == "not reached" for report in result.reports] == [False] * 6
     assert all(report.run is not None for report in result.reports)
 

@@ -234,6 +234,30 @@ STAGES: list[tuple[Stage, tuple[int, int]]] = [
 ]
 
 
+# Answers among other words -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extract", [None, "lines"])
+def test_an_answer_among_other_words_counts_apart_and_only_where_that_is_asked_for(extract: str | None) -> None:
+    fmt = replace(FAKE_NOTATION.format, extract=extract)
+    interpreter = replace(INTERPRETER, notation=replace(FAKE_NOTATION, format=fmt))
+    (request,) = requests_of(TASK, GenerateConfig(n_views=1))
+    words = {"exact": "34\n56$", "wrapped": "II\n7\nO\n34\n56\nOO$", "without": "II$", "unended": "O\n34"}
+    found = {}
+    for name, text in words.items():
+        ids = np.array(TOKENIZER.encode(text, add_special_tokens=False))
+        completion = Completion(ids, np.zeros(len(ids), dtype=np.float32), ended=text.endswith("$"))
+        found[name] = interpreter.read(request, completion, "no_end")
+    outcomes = {name: each.outcome for name, each in found.items()}
+    wrapped = "unknown_symbol" if extract is None else "extracted"
+    assert outcomes == {"exact": "answered", "wrapped": wrapped, "without": "unknown_symbol", "unended": "no_end"}
+    again = [Prediction.from_json(each.to_json(), "") for each in found.values()]
+    assert [each.outcome for each in again] == list(outcomes.values())
+    if extract:
+        grids = [each.grid for each in (found["exact"], found["wrapped"])]
+        assert all(grid is not None and same_grid(grid, as_grid([[3, 4], [5, 6]])) for grid in grids)
+
+
 # With the model in the box --------------------------------------------------------------------------------------------
 
 

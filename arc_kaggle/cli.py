@@ -19,7 +19,7 @@ import tyro
 from arc_kaggle import __version__
 from arc_kaggle.config.json import nearest
 from arc_kaggle.config.model import BOX_FOLDER, ModelOptions
-from arc_kaggle.config.saved import saved_options
+from arc_kaggle.config.saved import SOLVE_ALONE, saved_options
 from arc_kaggle.errors import ArcKaggleError, ConfigError
 from arc_kaggle.kaggle.machines import as_words
 from arc_kaggle.system.threads import thread_environment
@@ -94,6 +94,8 @@ def with_saved(name: str, words: Sequence[str]) -> list[str]:
     rest = [*words[:at], *words[at + 2 :]]
     given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest if word.startswith("--")}
     saved = {option: value for option, value in saved_options(Path(words[at + 1])).items() if option not in given}
+    if name != "solve":
+        saved = {option: value for option, value in saved.items() if option not in SOLVE_ALONE}
     if name != "evaluate":
         return [*as_words(saved), *rest]
     recipe, model = saved.pop("recipe", "auto"), saved.pop("model", None)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from arc_kaggle.config.model import ModelOptions
 from arc_kaggle.config.options import flat, names_aside
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError
 
 NOT_TAKEN = ("tasks", "select", "plan", "adapters", *names_aside(SolveConfig))
 """What a run was about, and where it worked; the next one has its own."""
+SOLVE_ALONE = {option.name for option in fields(SolveConfig)} - {option.name for option in fields(ModelOptions)}
+"""Options that shape a run of solve, and that neither preflight nor evaluate has."""
 
 
 def saved_options(path: Path) -> dict[str, Any]:

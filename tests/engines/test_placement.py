@@ -367,6 +367,8 @@ def test_an_evaluation_chooses_by_the_base_of_an_adapter(
 ) -> None:
     """Its own folder has no sizes of a model. What was chosen is a setting of every part."""
     machine(H100)
+    described = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(described))
     adapter = ModelFolder("a", "a", tmp_path, folders["0.5B"], None, "", [])
     config = EvaluateConfig(recipes=("none", "lora", "box"), precision="bf16", tuner="peft")
     assert [part.config.engine for part in plan(config, adapter, load_tasks("arc1:evaluation", "0:1"))] == [

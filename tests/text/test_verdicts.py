@@ -236,7 +236,7 @@ def test_verdicts_have_steps_of_their_own() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_a_share_is_a_share(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"option tune\.verify_share: found .*, expected 0 or more and under 1"):
+    with pytest.raises(ConfigError, match=r"option tune\.verify_share: found .*, expected (a share, 0\.\.1|less)"):
         TuneConfig(verify_share=share)
 
 
@@ -297,7 +297,7 @@ def test_scores_on_disk_carry_it_and_older_ones_are_read() -> None:
     assert CandidateScore.from_json(plain, "here").to_json() == plain and plain["verdict"] == -1.25
     without = replace(score, verdict=None).to_json()
     assert "verdict" not in without and CandidateScore.from_json(without, "here").verdict is None
-    for broken in (None, "1", 1):
+    for broken in ("1", 1):
         with pytest.raises(ArcKaggleError, match=r"^here: verdict: found .*, expected float"):
             CandidateScore.from_json({**plain, "verdict": broken}, "here")
 

@@ -119,7 +119,7 @@ def test_the_base_is_left_as_it_is(folder: Path) -> None:
 
 
 def test_where_it_goes_wrong_the_base_answers(folder: Path) -> None:
-    tuner = UnslothTuner(folder, load(folder), replace(CONFIG, optim=replace(STEADY, learning_rate=1e4)))
+    tuner = UnslothTuner(folder, load(folder), replace(CONFIG, optim=replace(STEADY, learning_rate=1e9)))
     assert tuner.tune(repeat(next(examples([30]))), 3, NEVER).text.startswith("base: ")
     assert tuner.tune(examples([30]), 3, Deadline(0, lambda: 1)).text == "base: no time for a single step"
 

@@ -30,7 +30,7 @@ from arc_kaggle.tasks.task import Pair, Task
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 from arc_kaggle.tuning.tuner import InProcessTuner
-from arc_kaggle.tuning.unsloth import UnslothTuner
+from arc_kaggle.tuning.unsloth import UnslothOptimizer, UnslothTuner
 
 if not find_spec("unsloth"):
     pytest.skip("Unsloth is not installed here; make test-backends runs it where it is", allow_module_level=True)
@@ -118,9 +118,11 @@ def test_the_base_is_left_as_it_is(folder: Path) -> None:
     assert torch.allclose(logits_of(tuner.model.network), logits_of(load(folder).network), atol=1e-6)
 
 
-def test_where_it_goes_wrong_the_base_answers(folder: Path) -> None:
-    tuner = UnslothTuner(folder, load(folder), replace(CONFIG, optim=replace(STEADY, learning_rate=1e9)))
-    assert tuner.tune(repeat(next(examples([30]))), 3, NEVER).text.startswith("base: ")
+def test_where_it_goes_wrong_the_base_answers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuner = UnslothTuner(folder, load(folder), CONFIG)
+    with monkeypatch.context() as within:
+        within.setattr(UnslothOptimizer, "_backward", lambda self, batches: float("nan"))
+        assert tuner.tune(repeat(next(examples([30]))), 3, NEVER).text.startswith("base: loss nan")
     assert tuner.tune(examples([30]), 3, Deadline(0, lambda: 1)).text == "base: no time for a single step"
 
 

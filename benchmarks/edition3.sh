@@ -25,6 +25,9 @@ train() {
         --decay-fraction 0.3 --ema 0.999 --validation-puzzles 32 --save-every 200 --keep-checkpoints 3 "$@"
 }
 
+# A session of its own is a scheduling group of its own on Linux, and idle priority yields only within a group.
+[ ! -w /proc/self/autogroup ] || echo 19 > /proc/self/autogroup
+
 train 1 "$@" &
 train 0 "$@"
 wait

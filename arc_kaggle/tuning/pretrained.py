@@ -119,7 +119,7 @@ def write_trained_tokens(folder: Path, kept: Sequence[int] | None) -> None:
 
 
 def merge_in(network: Any, folder: Path, kept: Sequence[int] | None = None) -> Any:
-    """The network with an adapter merged into its weights, in place. Raises ModelError.
+    """The network with an adapter merged into its weights, in place; all of them can be trained. Raises ModelError.
 
     Embeddings and a head that share one weight get one each where the adapter changes either.
     """
@@ -129,4 +129,7 @@ def merge_in(network: Any, folder: Path, kept: Sequence[int] | None = None) -> A
     if ends != bare and None not in bare and bare[0].weight is bare[1].weight:
         bare[1].weight = nn.Parameter(bare[1].weight.detach().clone())
         network.config.tie_word_embeddings = False
-    return peft_model.merge_and_unload()
+    merged = peft_model.merge_and_unload()
+    for parameter in merged.parameters():  # peft had frozen the base
+        parameter.requires_grad_(parameter.is_floating_point())
+    return merged

@@ -47,6 +47,7 @@ from arc_kaggle.models.new_model import new_model
 from arc_kaggle.models.prompt_comparison import nll_per_cell, other_ways, swapped, unmarked
 from arc_kaggle.text.presets import PRESETS
 from arc_kaggle.text.prompt_format import PromptFormat
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 SMALL = GenerateConfig(n_views=2, max_prompt_tokens=200, max_new_tokens=56, tokens_per_batch=1024)
 TASKS = (small_task(),)
@@ -85,6 +86,23 @@ def test_the_model_in_the_box_passes_under_its_own_prompt(config: PreflightConfi
     levels = [finding.level for finding in report.findings]
     assert levels == ["ok"] * 3 + ["not run"] + ["ok"] * 4
     report.require(ModelError)
+
+
+def test_an_adapter_is_judged_as_the_merged_model_is(config: PreflightConfig, tmp_path: Path) -> None:
+    """An adapter that spoils the model fails by its likelihood; with a cut vocabulary it is put on the cut model too."""
+    adapter = LoraAdapter(load_model(BOX_FOLDER, "fp32", "cpu"), LoraConfig(4))
+    torch.manual_seed(0)
+    for factor in adapter.parameters:
+        factor.data.normal_(std=0.05)
+    adapter.save(tmp_path / "mine")
+    assert main(["merge", str(BOX_FOLDER), str(tmp_path / "mine"), "--out", str(tmp_path / "merged")]) == 0
+
+    def nll(**changes: object) -> str:
+        report = preflight(replace(config, recipe="lora", **changes))
+        return next(each.found for each in report.findings if each.name.startswith("nll"))
+
+    on = nll(adapter=tmp_path / "mine")
+    assert on == nll(model=tmp_path / "merged") == nll(adapter=tmp_path / "mine", cut_vocabulary=True) != nll()
 
 
 def test_what_comes_after_the_time_bound_is_left_out_and_said_to_be(config: PreflightConfig) -> None:

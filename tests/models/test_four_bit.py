@@ -141,6 +141,27 @@ def test_an_adapter_leaves_a_base_in_four_bits(model: LoadedModel) -> None:
     assert weights_of(model.network) == base
 
 
+def test_tuning_goes_on_from_a_pretrained_adapter_and_comes_back_to_it(folder: Path, tmp_path: Path) -> None:
+    """Trained on the whole base and put on one in 4 bits: it changes the answers as it does on the whole one."""
+    whole = load_model(folder, "fp32", "cpu")
+    base = logits_of(whole.network)
+    pretrained = LoraAdapter(whole, LoraConfig(4))
+    torch.manual_seed(0)
+    for factor in pretrained.parameters:
+        factor.data.normal_(std=0.2)
+    pretrained.save(tmp_path / "mine")
+    changed = logits_of(whole.network)
+    config = SolveConfig("unread", Path("unwritten"), model=folder, device="cpu", precision="fp32", four_bit=True)
+    method: Any = load_method(replace(config, recipe="lora", adapter=tmp_path / "mine", tune=LORA))
+    method.tuner.reset()
+    on_four_bits = logits_of(method.engine.model.network)
+    assert (on_four_bits - changed).abs().mean() < 0.2 * (changed - base).abs().mean()
+    assert tune(method.tuner).text == "tuned"
+    assert (logits_of(method.engine.model.network) - on_four_bits).abs().max() > 1e-3
+    method.tuner.reset()
+    assert torch.equal(logits_of(method.engine.model.network), on_four_bits)
+
+
 def test_the_vocabulary_is_cut_in_four_bits_too(model: LoadedModel) -> None:
     cut = cut_vocabulary(model)
     assert answers(cut)

@@ -13,6 +13,7 @@ import torch
 from models import lively_model, trained_tokenizer, weights_of
 from train_data import rows_of, tiny_config
 
+from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig
 from arc_kaggle.errors import ConfigError
@@ -26,6 +27,7 @@ from arc_kaggle.training.loop import Clock, stages_of
 from arc_kaggle.training.session import check_team, train
 from arc_kaggle.training.trainee import Trainee, make_trainee
 from arc_kaggle.tuning.distributed import Team
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 CPU = torch.device("cpu")
 
@@ -191,6 +193,33 @@ def test_lora_saves_an_adapter_alone_and_leaves_its_base(tmp_path: Path, base: P
     assert weights_of(load_model(base, "fp32").network) == before
     state = torch.load(config.out / "checkpoints" / "step-00000003" / "state.pt")
     assert all("lora_" in name for name in state["weights"])
+
+
+@pytest.mark.parametrize("weights", ["lora", "all"])
+def test_training_goes_on_from_an_adapter(tmp_path: Path, base: Path, weights: Any) -> None:
+    """Its first loss is that of the merged model, not of the base; an adapter goes on with its own rank."""
+    loaded = load_model(base, "fp32")
+    adapter = LoraAdapter(loaded, LoraConfig(rank=2))
+    torch.manual_seed(0)
+    for factor in adapter.parameters:
+        factor.data.normal_(std=0.1)
+    adapter.save(tmp_path / "mine")
+    adapter.peft_model.merge_and_unload()
+    save_model(loaded, tmp_path / "merged", "lora", {})
+
+    def losses(name: str, **changes: Any) -> list[float]:
+        (folder := tmp_path / name).mkdir()
+        config = tiny_config(folder, **{"start": base, "max_tokens": 400, "lora": LoraConfig(rank=9), **changes})
+        train(config)
+        return [row["loss"] for row in rows_of(config)[1:]]
+
+    on = losses("on", adapter=tmp_path / "mine", weights=weights)
+    merged, plain = losses("on-merged", start=tmp_path / "merged"), losses("on-base")
+    assert on[0] == pytest.approx(merged[0], rel=1e-4) != pytest.approx(plain[0], rel=1e-2)
+    if weights == "lora":
+        assert lora_of(tmp_path / "on" / "out").rank == 2
+    else:
+        assert on == pytest.approx(merged, rel=1e-3)
 
 
 def test_a_base_in_four_bits_is_trained_by_an_adapter(tmp_path: Path, base: Path) -> None:

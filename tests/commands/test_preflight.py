@@ -89,7 +89,7 @@ def test_the_model_in_the_box_passes_under_its_own_prompt(config: PreflightConfi
 
 
 def test_an_adapter_is_judged_as_the_merged_model_is(config: PreflightConfig, tmp_path: Path) -> None:
-    """An adapter that spoils the model fails by its likelihood; with a cut vocabulary it is put on the cut model too."""
+    """An adapter that spoils the model fails by its likelihood; a cut vocabulary changes nothing of that."""
     adapter = LoraAdapter(load_model(BOX_FOLDER, "fp32", "cpu"), LoraConfig(4))
     torch.manual_seed(0)
     for factor in adapter.parameters:

@@ -19,6 +19,8 @@ BOX_FOLDER = Path(__file__).parents[1] / "box"
 """The model that ships with the package."""
 CARD_FILE = "arc_kaggle.json"
 """What a model folder says of itself beside its weights."""
+SMALL_BYTES = 2**26
+"""Of weights: a step of a smaller model takes about as long on one core as on two, and trains all of them."""
 BY_RECIPE = TuneConfig()
 """Stands for "not given": which fine-tuning it is, the recipe says."""
 
@@ -113,6 +115,11 @@ def has_grid_positions(model: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("model_type") == GRID_MODEL_TYPE
+
+
+def is_small(model: Path) -> bool:
+    """Whether the weights in a folder are few; what is no folder is found later."""
+    return 0 < sum(file.stat().st_size for file in model.glob("*.safetensors")) <= SMALL_BYTES
 
 
 def recipe_in_card(model: Path) -> str:

@@ -70,7 +70,8 @@ class SolveConfig(ModelOptions):
     """Folder that --keep-adapters has filled: its tasks are answered with those weights again, and none is tuned."""
     joint_minutes: NotNegative = 0.0
     """Minutes in which the model is trained on the train pairs of all tasks together, before any task is tuned by
-    itself; they are part of the time limit. 0 for none. This needs a recipe that trains all weights."""
+    itself: what fine-tuning trains, all weights or one LoRA adapter for all tasks. They are part of the time limit; 0
+    for none."""
     plan: Path | None = None
     """The plan.json of an earlier run, whose stages are then done again in the same order, whatever the clock says."""
 
@@ -84,11 +85,10 @@ class SolveConfig(ModelOptions):
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
             )
-        if self.joint_minutes and (self.tune.weights != "all" or self.ray_address):
+        if self.joint_minutes and self.ray_address:
             raise ConfigError(
-                f"option joint_minutes: found {self.joint_minutes:g} with tune.weights {self.tune.weights!r}"
-                f"{' on a cluster' * bool(self.ray_address)}, expected all weights on one machine; choose a recipe "
-                "such as box, or leave the joint stage out"
+                f"option joint_minutes: found {self.joint_minutes:g} on a cluster, expected one machine; leave the "
+                "joint stage out"
             )
         if self.joint_minutes >= self.time_limit_minutes:
             raise ConfigError(

@@ -118,6 +118,9 @@ class TrainConfig:
     saved in OUT/ema and validated beside the weights themselves. 0 means that there is none."""
     precision: Precision = "auto"
     """Floating-point type of the computation; the weights themselves are fp32."""
+    checkpointing: bool = False
+    """Gradient checkpointing: activations are computed again in the backward pass, which takes less memory and a third
+    more time."""
     compile: bool = False
     """Compile the network by torch.compile; results then differ by rounding."""
     seed: Seed = 0

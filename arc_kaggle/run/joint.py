@@ -1,7 +1,8 @@
 """The joint stage: before any task is tuned by itself, the model is trained on the train pairs of all tasks of a run.
 
-It is `arc-kaggle train` on `demonstrations:`, in processes of its own, which ends as a model folder in the scratch of
-the run. The workers take that in the place of the base: single-task fine-tuning starts from it and resets to it.
+It is `arc-kaggle train` on `demonstrations:`, in processes of its own, which ends as a model folder, or as a LoRA
+adapter, in the scratch of the run. The workers take that in the place of the base: single-task fine-tuning starts from
+it and resets to it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+from arc_kaggle.config.model import is_small
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import digest, write_json
@@ -45,7 +48,7 @@ class JointStage:
     deadline: Deadline
 
     def run(self, tasks: Sequence[Task], wait: Callable[[float], None]) -> Path | None:
-        """The folder of the trained model; None where there was no time for any: the base answers then.
+        """The folder of the trained model or adapter; None where there was no time for any: the base answers then.
 
         `wait` is called with the seconds to wait while the processes train. Raises OSError where the disk fails.
         """
@@ -66,6 +69,16 @@ class JointStage:
     @property
     def model(self) -> Path:
         return self.folder / "model"
+
+    @property
+    def weights(self) -> Literal["all", "lora"]:
+        """What is trained: what single tasks train; where they train nothing, all weights of a small model."""
+        tuned = self.config.tune.weights
+        return ("all" if is_small(self.config.model) else "lora") if tuned == "none" else tuned
+
+    def in_place_of_base(self, found: Path) -> dict[str, Any]:
+        """The options of a worker that starts from what was trained. A pretrained adapter is part of it already."""
+        return {"adapter": found} if self.weights == "lora" else {"model": found, "adapter": None}
 
     def finished(self) -> Path | None:
         """The model that an earlier process has ended with; None where it is not there as it was written."""
@@ -140,6 +153,8 @@ class JointStage:
         named = {
             "out": self.model,
             "start": config.model,
+            "adapter": config.adapter or "",
+            "weights": self.weights,
             "data": f"demonstrations:{self.folder / TASKS_FILE}",
             "steps": STEPS,
             "max-minutes": config.joint_minutes,
@@ -159,7 +174,23 @@ class JointStage:
             "encoder": config.encoder,
             "precision": config.precision,
             "seed": config.seed,
+            "lora.rank": tune.lora.rank,
+            "lora.alpha": tune.lora.alpha,
             **({} if tune.loss == "auto" else {"loss": tune.loss}),
         }
+        switches = {
+            "four-bit": config.four_bit,
+            "cut-vocabulary": config.cut_vocabulary,
+            "checkpointing": tune.checkpointing,
+            "lora.rslora": tune.lora.rslora,
+        }
         words = [word for name, value in named.items() if str(value) for word in (f"--{name}", str(value))]
-        return [*words, "--against"]  # no set: what the tasks show may be trained on
+        words += [f"--{name}" if is_on else f"--{off(name)}" for name, is_on in switches.items()]
+        # no set after --against: what the tasks show may be trained on
+        return [*words, "--lora.modules", *tune.lora.modules, "--against"]
+
+
+def off(switch: str) -> str:
+    """The word that turns a switch off: no-four-bit, lora.no-rslora."""
+    group, dot, name = switch.rpartition(".")
+    return f"{group}{dot}no-{name}"

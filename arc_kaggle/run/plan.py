@@ -79,7 +79,8 @@ def _event(stage: StageRun) -> dict[str, Any]:
 def is_last(job: Job, config: SolveConfig) -> bool:
     """Whether nothing can follow a job of a task: all its views are answered, and scored where that is asked for."""
     ends = "score" if config.rescore.n_views else "answer"
-    return job.stage == ends and job.views[1] >= config.generate.n_views
+    untuned = config.tune.weights == "none" and ends == "answer"  # then a quick answer is as good as any
+    return job.stage in (ends, "quick" if untuned else ends) and job.views[1] >= config.generate.n_views
 
 
 def agreement(task: Task, predictions: Iterable[Prediction]) -> tuple[float, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
-from pathlib import Path
+from typing import Any
 
 from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.answering.submission import RuleGrids, SubmissionFile, rule_grids, vote_task, without_rules
@@ -47,7 +47,7 @@ class Supervisor:
         config: SolveConfig,
         tasks: Sequence[Task],
         deadline: Deadline,
-        gather: Callable[[Path], Crew],
+        gather: Callable[[Mapping[str, Any]], Crew],
         engine: str = "",
         loading_seconds: float = 0.0,
     ) -> None:
@@ -73,7 +73,7 @@ class Supervisor:
         self._write_at = -inf
         try:
             self.gather = gather
-            self._begin(gather(config.model))
+            self._begin(gather({}))
         except BaseException:
             self.journal.close()
             raise
@@ -127,7 +127,7 @@ class Supervisor:
             self.journal.complain(error)
             found = None
         if found:
-            self.pool.start = self.gather(found).start
+            self.pool.start = self.gather(stage.in_place_of_base(found)).start
         self.watch.event("joint_done", model=str(found or self.config.model), trained=found is not None)
 
     def _wait(self, seconds: float) -> None:

@@ -48,6 +48,8 @@ def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     model = replace(_load(config, device), autocast=_autocast(config, device))
     trainee = _lora(model, config) if config.weights == "lora" else _all_weights(model, config)
     trainee.model.network.train()
+    if config.checkpointing and model.network.supports_gradient_checkpointing:
+        model.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.batching == "packed":
         check_packing(trainee.model)
     if config.compile:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 from models import lively_model, weights_of
 from processes import write_tasks
 
+from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.config.tune import OptimConfig, TuneConfig
+from arc_kaggle.config.tune import LoraConfig, OptimConfig, TuneConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.loading import load_model, save_model
 from arc_kaggle.run import joint
@@ -25,6 +27,8 @@ from arc_kaggle.run.joint import JointStage
 from arc_kaggle.run.solve import solve
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tuning.pretrained import attach
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 N_TASKS = 3
 
@@ -62,6 +66,48 @@ def stage_of(folder: Path, name: str = "joint") -> JointStage:
 
 def run(stage: JointStage, wait: Callable[[float], None] = time.sleep) -> Path | None:
     return stage.run(load_tasks(stage.config.tasks), wait)
+
+
+def log_probs(out: Path) -> list[float]:
+    lines = [line for path in sorted(out.glob("predictions/*")) for line in path.read_text().splitlines()]
+    return [json.loads(line)["log_prob"] for line in lines]
+
+
+def test_it_trains_an_adapter_where_single_tasks_do(tmp_path: Path) -> None:
+    """With the rank and the modules of single tasks; the base stays as it is."""
+    tune = TuneConfig(steps=1, max_tokens=256, lora=LoraConfig(rank=3, modules=("q_proj", "up_proj"), rslora=False))
+    stage = JointStage(config_of(tmp_path, tune=tune), tmp_path / "joint", Deadline.never())
+    found = run(stage)
+    assert found is not None
+    assert stage.in_place_of_base(found) == {"adapter": found}
+    assert lora_of(found) == tune.lora
+    network: Any = attach(load_model(stage.config.model).network, found, None)
+    factors = [weight for name, weight in network.named_parameters() if "lora_B" in name]
+    assert factors and all(bool(weight.any()) for weight in factors)
+
+
+@pytest.mark.parametrize(("bytes_of_small", "weights"), [(2**26, "all"), (10, "lora")])
+def test_where_single_tasks_train_nothing_the_size_decides(
+    tmp_path: Path, bytes_of_small: int, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arc_kaggle.config.model.SMALL_BYTES", bytes_of_small)
+    config = config_of(tmp_path, tune=TuneConfig(weights="none"))
+    assert JointStage(config, tmp_path, Deadline.never()).weights == weights
+
+
+def test_a_pretrained_adapter_is_gone_on_from(tmp_path: Path) -> None:
+    """What is trained holds it: a LoRA adapter of its rank, or all weights with it merged."""
+    config = config_of(tmp_path)
+    adapter = LoraAdapter(load_model(config.model), LoraConfig(rank=5))
+    adapter.save(tmp_path / "mine")
+    for weights in ("all", "lora"):
+        tune = replace(config.tune, weights=weights)
+        stage = JointStage(replace(config, adapter=tmp_path / "mine", tune=tune), tmp_path / weights, Deadline.never())
+        found = run(stage)
+        assert found is not None
+        changed = replace(stage.config, **stage.in_place_of_base(found))
+        assert (changed.adapter is None) == (weights == "all")
+        assert weights == "all" or lora_of(found).rank == 5
 
 
 def test_it_trains_all_weights_on_train_pairs_alone(tmp_path: Path) -> None:
@@ -125,15 +171,21 @@ def test_without_time_the_base_answers(tmp_path: Path) -> None:
     assert run(stage) is None
 
 
-def test_workers_start_from_it_and_a_run_that_is_through_trains_no_more(tmp_path: Path) -> None:
-    config = config_of(tmp_path)
+@pytest.mark.parametrize("weights", ["all", "lora", "none"])
+def test_workers_start_from_it_and_a_run_that_is_through_trains_no_more(tmp_path: Path, weights: Any) -> None:
+    tune = TuneConfig(weights=weights, steps=1, max_tokens=256, optim=OptimConfig(learning_rate=0.01))
+    config = config_of(tmp_path, tune=tune)
     result = solve(config)
     events = [json.loads(line) for line in (config.out / "events.jsonl").read_text().splitlines()]
     names = [event["event"] for event in events]
     assert names.index("joint") < names.index("joint_done") < names.index("start")
     (done,) = (event for event in events if event["event"] == "joint_done")
     assert done["trained"] and done["model"].startswith(str(tmp_path / "scratch"))
-    assert [report.run and report.run.tune.text for report in result.reports] == ["tuned"] * N_TASKS
+    if weights == "none":
+        solve(replace(config, out=tmp_path / "without", joint_minutes=0))
+        assert log_probs(config.out) != log_probs(tmp_path / "without")
+    else:
+        assert [report.run and report.run.tune.text for report in result.reports] == ["tuned"] * N_TASKS
     solve(config)
     assert (config.out / "events.jsonl").read_text().count('"joint"') == 1
 
@@ -141,8 +193,7 @@ def test_workers_start_from_it_and_a_run_that_is_through_trains_no_more(tmp_path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tune": TuneConfig()}, "found 20 with tune.weights 'lora', expected all weights on one machine"),
-        ({"ray_address": "local"}, "found 20 with tune.weights 'all' on a cluster, expected all weights"),
+        ({"ray_address": "local"}, "found 20 on a cluster, expected one machine"),
         ({"time_limit_minutes": 20.0}, "found 20 of 20 minutes in all, expected less"),
     ],
 )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from arc_kaggle.config.model import is_small
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.run.folder import digest_of_run
 from arc_kaggle.run.launch.child import ChildWorker
@@ -16,8 +19,6 @@ from arc_kaggle.system.hardware import memory_ceiling, visible_gpus
 from arc_kaggle.system.processes import worker_environment
 from arc_kaggle.system.threads import n_threads
 
-SMALL_BYTES = 2**26
-"""Of weights: a step of a smaller model takes about as long on one core as on two."""
 WORKER_BYTES = 2**30
 """Memory of the host for a worker of a small model."""
 
@@ -39,9 +40,7 @@ def count_workers(config: SolveConfig) -> int:
 
 
 def _count_on_cores(config: SolveConfig) -> int:
-    n_bytes = sum(file.stat().st_size for file in config.model.glob("*.safetensors"))
-    is_small = config.engine in ("auto", "hf") and 0 < n_bytes <= SMALL_BYTES
-    if not is_small or config.device not in ("auto", "cpu"):
+    if not is_small(config.model) or config.engine not in ("auto", "hf") or config.device not in ("auto", "cpu"):
         return 1
     return int(max(1, min(n_threads(), ceiling_of(config) // WORKER_BYTES)))
 
@@ -61,10 +60,10 @@ def ceiling_of(config: SolveConfig) -> float:
     return memory_ceiling() if config.memory_gb is None else config.memory_gb * 1e9
 
 
-def gather_crew(config: SolveConfig, start: Start | None, model: Path) -> Crew:
-    """The workers of a run with a model; they begin by `start` where it is given, else as the options say."""
+def gather_crew(config: SolveConfig, start: Start | None, changes: Mapping[str, Any]) -> Crew:
+    """The workers of a run, with some options changed; they begin by `start` where it is given, else as these say."""
     n_workers, scratch = count_workers(config), scratch_of(config, digest_of_run(config))
-    setup = Setup(replace(config, workers=n_workers, model=model), scratch)
+    setup = Setup(replace(config, workers=n_workers, **changes), scratch)
     begin = start or _start_on_cluster(config, n_workers) or _start_child(config, n_workers, scratch)
     return Crew(n_workers, lambda number, inbox: begin(number, inbox, setup), ceiling_of(config), scratch)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import signal
 import sys
 import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from typing import Any
 import tyro
 
 from arc_kaggle import __version__
+from arc_kaggle.config.command_line import known_defaults
 from arc_kaggle.config.json import nearest
-from arc_kaggle.config.model import BOX_FOLDER, ModelOptions
 from arc_kaggle.config.saved import SOLVE_ALONE, saved_options
 from arc_kaggle.errors import ArcKaggleError, ConfigError
 from arc_kaggle.kaggle.machines import as_words
@@ -29,6 +27,7 @@ COMMANDS = {
     "score": "Judge a submission or predictions against solutions, or compare two.",
     "combine": "Merge runs into one: pooled votes, one attempt of each submission, or one after the other.",
     "evaluate": "Judge checkpoints and adapters, in parts that can be resumed.",
+    "study": "Answer a question about models by a grid of runs, with intervals.",
     "report": "Write one HTML page that shows runs, task by task.",
     "show": "Draw a task, a view, or a prompt with its trained tokens.",
     "fit": "Say which tasks fit a number of tokens, before any training.",
@@ -102,21 +101,6 @@ def with_saved(name: str, words: Sequence[str]) -> list[str]:
     first = [str(model)] if model and not (rest and not rest[0].startswith("--")) else []
     recipes = {} if "recipes" in given else {"recipes": ["none", recipe]}
     return [*first, *rest, *as_words({**saved, **recipes})]
-
-
-def known_defaults(kind: Any, words: Sequence[str]) -> dict[str, Any]:
-    """The defaults of a config of one model: those of the recipe that is named, or else that of its card."""
-    if hasattr(kind, "known_tune"):  # of several models
-        return {"default": kind(tune=tyro.cli(kind, args=words, prog="arc-kaggle evaluate").known_tune)}
-    if not (isinstance(kind, type) and issubclass(kind, ModelOptions)):
-        return {}
-    early = argparse.ArgumentParser(prog="arc-kaggle", add_help=False, allow_abbrev=False)
-    early.add_argument("--model", type=Path, default=BOX_FOLDER)
-    early.add_argument("--adapter", type=Path, default=None)
-    early.add_argument("--recipe", default="auto")
-    chosen = vars(early.parse_known_args(words)[0])
-    required = [option.name for option in fields(kind) if option.default is option.default_factory is MISSING]
-    return {"default": kind(**dict.fromkeys(required, tyro.MISSING), **chosen)}
 
 
 def entry() -> None:

@@ -44,7 +44,7 @@ def kaggle_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
 
 def whole_tasks_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
     """The mean over tasks of 1 where every test output is solved."""
-    return _mean_of([[float(n_solved(task, attempts[task.id]) == len(task.test))] for task in tasks])
+    return mean_over_tasks([[float(n_solved(task, attempts[task.id]) == len(task.test))] for task in tasks])
 
 
 def n_solved(task: Task, attempts: Sequence[Sequence[Grid]]) -> int:
@@ -75,21 +75,9 @@ def prediction_scores(predictions: PredictionsByTask, tasks: Sequence[Task]) -> 
     pass_n: queries with a right prediction among all. vote_1, vote_2: queries whose answer is ranked first, among the
     first two. random2: chance that two predictions drawn without replacement contain the answer.
     """
-    measures: dict[str, Measure] = {
-        "accuracy": lambda query, found: _mean(_equals(p, query) for p in found),
-        "correct_pixels": lambda query, found: _mean(_right_cells(p.grid, _answer(query)) for p in found),
-        "correct_size": lambda query, found: _mean(
-            p.grid is not None and p.grid.shape == _answer(query).shape for p in found
-        ),
-        "unanswered": lambda query, found: _mean(p.grid is None for p in found) if found else 1.0,
-        "pass_n": lambda query, found: float(any(_equals(p, query) for p in found)),
-        "vote_1": lambda query, found: float(answer_rank(query, found) == 1),
-        "vote_2": lambda query, found: float(answer_rank(query, found) in (1, 2)),
-        "random2": _random2,
-    }
     return {
         name: _mean_over_queries(tasks, partial(_of_predictions, measure, predictions))
-        for name, measure in measures.items()
+        for name, measure in MEASURES.items()
     }
 
 
@@ -177,10 +165,11 @@ def _mean(values: Iterable[float]) -> float:
 
 def _mean_over_queries(tasks: Sequence[Task], of: Callable[[Query], float]) -> Score:
     """Mean over queries; the interval resamples whole tasks, whose queries stand or fall together."""
-    return _mean_of([[of(query) for query in task.queries] for task in tasks])
+    return mean_over_tasks([[of(query) for query in task.queries] for task in tasks])
 
 
-def _mean_of(per_task: Sequence[Sequence[float]]) -> Score:
+def mean_over_tasks(per_task: Sequence[Sequence[float]]) -> Score:
+    """Mean of all values of some tasks; the interval resamples whole tasks. Raises TaskError where there is no task."""
     if not per_task:
         raise TaskError("scoring: found no task, expected one or more")
     sums, counts = np.array([sum(v) for v in per_task]), np.array([len(v) for v in per_task])
@@ -195,3 +184,18 @@ def _resamples(n_tasks: int, n_resamples: int = 2000) -> NDArray[np.float64]:
     rng = np.random.default_rng(0)
     rows = (np.bincount(rng.integers(n_tasks, size=n_tasks), minlength=n_tasks) for _ in range(n_resamples))
     return np.stack([row.astype(np.float64) for row in rows])
+
+
+MEASURES: dict[str, Measure] = {
+    "accuracy": lambda query, found: _mean(_equals(p, query) for p in found),
+    "correct_pixels": lambda query, found: _mean(_right_cells(p.grid, _answer(query)) for p in found),
+    "correct_size": lambda query, found: _mean(
+        p.grid is not None and p.grid.shape == _answer(query).shape for p in found
+    ),
+    "unanswered": lambda query, found: _mean(p.grid is None for p in found) if found else 1.0,
+    "pass_n": lambda query, found: float(any(_equals(p, query) for p in found)),
+    "vote_1": lambda query, found: float(answer_rank(query, found) == 1),
+    "vote_2": lambda query, found: float(answer_rank(query, found) in (1, 2)),
+    "random2": _random2,
+}
+"""What `prediction_scores` means over queries, of one query each."""

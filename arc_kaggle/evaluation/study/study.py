@@ -1,0 +1,209 @@
+"""A study from its options to its tables: models, puzzles, a plan with hours, runs in turns, rows, files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arc_kaggle.config.model import BOX_FOLDER
+from arc_kaggle.config.study import StudyConfig
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
+from arc_kaggle.evaluation.study.catalogue import Study, find_study
+from arc_kaggle.evaluation.study.cells import TASKS_FILE, Cell, Cost, cost_of, evidence_of, make_cells, run_part
+from arc_kaggle.evaluation.study.figure import draw_rows
+from arc_kaggle.evaluation.study.puzzles import study_tasks
+from arc_kaggle.evaluation.study.reading import read_evidence_of
+from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
+from arc_kaggle.run.messages import Start
+from arc_kaggle.system.deadline import Clock, Deadline
+from arc_kaggle.system.files import write_atomically, write_json
+from arc_kaggle.system.inputs import read_json_file
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.selection import prompt_length
+from arc_kaggle.tasks.task import Task, task_to_json
+
+Turn = tuple[int, int]
+"""A seed and the number of a part: what all rows do before any goes on."""
+N_PROBED = 2
+"""Puzzles on which every row is tried first: of the lengths between the quarters."""
+
+
+@dataclass(eq=False)
+class StudyRun:
+    """One call of a study: its cells, what they cost, and how far they are."""
+
+    study: Study
+    config: StudyConfig
+    cells: Sequence[Cell]
+    tasks: Sequence[Task]
+    say: Callable[[str], None]
+    start: Start | None = None
+    costs: dict[Cell, Cost] = field(default_factory=dict)
+
+    def probe(self) -> None:
+        """Try every cell of the first seed on a few puzzles; other seeds cost the same."""
+        in_order = sorted(self.tasks, key=prompt_length)
+        few = [in_order[len(in_order) * k // (2 * N_PROBED)] for k in range(1, 2 * N_PROBED, 2)]
+        distinct = list({task.id: task for task in few}.values())
+        found: dict[tuple[str, str], Cost] = {}
+        for cell in self.cells:
+            if cell.seed == 0:
+                part = cell.probe(distinct)
+                found[cell.row, cell.model.name] = cost_of(part, run_part(part, self.start))
+            self.costs[cell] = found[cell.row, cell.model.name]
+
+    def plan(self) -> str:
+        """What will be done, with its hours."""
+        rows = list(dict.fromkeys(cell.row for cell in self.cells if cell.row))
+        n_seeds, left = len({cell.seed for cell in self.cells}), self.seconds_left()
+        limit = (
+            ""
+            if self.config.hours is None
+            else f"; --hours {self.config.hours:g} ends it earlier" * (left > 3600 * self.config.hours)
+        )
+        lines = [
+            f"{len(rows)} rows x {n_seeds} seeds x {len(self.tasks)} puzzles: about {left / 3600:.2f} h to go{limit}",
+            *(
+                f"  {cell.row or '(tuning)':<32}{self.costs[cell].a_puzzle:>7.1f} s a puzzle"
+                for cell in self.cells
+                if cell.seed == 0
+            ),
+        ]
+        return "\n".join(lines)
+
+    def turns(self) -> list[Turn]:
+        """All turns, in order."""
+        return [
+            (seed, number)
+            for seed in sorted({cell.seed for cell in self.cells})
+            for number in range(-(-len(self.tasks) // self.cells[0].part_size))
+        ]
+
+    def of_turn(self, turn: Turn) -> list[Cell]:
+        """The cells that have a part in a turn."""
+        return [cell for cell in self.cells if cell.seed == turn[0]]
+
+    def is_done(self, cell: Cell, turn: Turn) -> bool:
+        """Whether a part is through. Raises ConfigError where it was done with other settings."""
+        folder = cell.out / f"part-{turn[1]:03}" / "part.json"
+        return folder.is_file() and cell.parts[turn[1]].seconds() is not None
+
+    def n_tasks(self, cell: Cell, turn: Turn) -> int:
+        """Puzzles of a part."""
+        return min(cell.part_size, len(self.tasks) - turn[1] * cell.part_size)
+
+    def seconds_left(self) -> float:
+        """What the parts that are not through should take."""
+        return sum(
+            self.costs[cell].of(self.n_tasks(cell, turn))
+            for turn in self.turns()
+            for cell in self.of_turn(turn)
+            if not self.is_done(cell, turn)
+        )
+
+    def run(self, until: Deadline) -> None:
+        """Do what is not through, turn by turn; nothing begins that should not end by then."""
+        for turn in self.turns():
+            left = [cell for cell in self.of_turn(turn) if not self.is_done(cell, turn)]
+            expected = sum(self.costs[cell].of(self.n_tasks(cell, turn)) for cell in left)
+            if expected > until.seconds_left:
+                self.say(f"turn {turn}: {expected:.0f} s expected, {until.seconds_left:.0f} s left: it ends here")
+                return
+            for cell in left:
+                part = cell.parts[turn[1]]
+                seconds = run_part(part, self.start)
+                self.costs[cell] = cost_of(part, seconds)
+                name = cell.row or "(tuning)"
+                self.say(f"seed {turn[0]}, part {turn[1]}: {name}, {len(part.tasks)} puzzles, {seconds:.0f} s")
+
+    def rows(self) -> list[StudyRow]:
+        """The rows of all turns that every cell is through with."""
+        rows: dict[str, StudyRow] = {}
+        spent: dict[str, list[float]] = {}
+        for turn in self.turns():
+            cells = self.of_turn(turn)
+            if not all(self.is_done(cell, turn) for cell in cells):
+                continue
+            for cell in (cell for cell in cells if cell.row):
+                part = cell.parts[turn[1]]
+                spent.setdefault(cell.row, []).append(cost_of(part, part.seconds() or 0.0).a_puzzle)
+                n_views, evidence = part.config.generate.n_views, evidence_of(part)
+                for name, key, values in read_evidence_of(self.study.reads, part.tasks, evidence, n_views, cell.seed):
+                    full = " ".join(word for word in (cell.row if self._names_rows else "", name) if word)
+                    rows.setdefault(full, StudyRow(full)).values[key] = values
+        if self.study.reads == "runs":
+            return [StudyRow(row.name, row.values, sum(spent[name]) / len(spent[name])) for name, row in rows.items()]
+        return list(rows.values())
+
+    @property
+    def _names_rows(self) -> bool:
+        """Whether the name of a run is part of a row's: not where all rows are of the same run."""
+        return self.study.reads == "runs" or len({cell.row for cell in self.cells if cell.row}) > 1
+
+
+def find_models(study: Study, config: StudyConfig) -> list[ModelFolder]:
+    """The models of a study. Raises ModelError."""
+    return find_model_folders(config.models or (BOX_FOLDER,), config.base)
+
+
+def puzzles_of(config: StudyConfig) -> tuple[Task, ...]:
+    """The puzzles, written into the folder once. Raises ConfigError where an earlier call had others."""
+    path, about = config.folder / TASKS_FILE, config.folder / "puzzles.json"
+    wanted = {"tasks": config.tasks, "n_tasks": config.n_tasks, "longest": config.longest}
+    if path.is_file() and about.is_file():
+        if (found := read_json_file(about)) != wanted:
+            raise ConfigError(f"folder {config.folder}: found puzzles {found}, expected {wanted}; take another --out")
+    else:
+        tasks = study_tasks(config.tasks, config.n_tasks, config.longest)
+        write_json(path, {task.id: task_to_json(task) for task in tasks})
+        write_json(about, wanted)
+    return load_tasks(path)
+
+
+def run_study(
+    config: StudyConfig,
+    say: Callable[[str], None] = print,
+    clock: Clock = time.monotonic,
+    start: Start | None = None,
+) -> list[StudyRow]:
+    """Probe, plan, run, and write table.csv, table.md and figure.svg; gives the rows.
+
+    `start` begins workers in place of child processes, as for `solve`. Raises ArcKaggleError subclasses.
+    """
+    study = find_study(config.name, config.over)
+    until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
+    make_folder(config.folder)
+    tasks, models = puzzles_of(config), find_models(study, config)
+    cells = list(make_cells(study, config, models, tasks))
+    for cell in cells:
+        cell.config(cell.out)  # what no run takes is refused before any begins
+    run = StudyRun(study, config, cells, tasks, say, start)
+    run.probe()
+    say(run.plan())
+    if config.plan:
+        return []
+    try:
+        run.run(until)
+    finally:
+        rows = run.rows()
+        if rows:
+            write_tables(config.folder, study, rows)
+    return rows
+
+
+def make_folder(folder: Path) -> None:
+    """Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"folder {folder}: cannot be written to ({error.strerror}); name another --out") from error
+
+
+def write_tables(folder: Path, study: Study, rows: Sequence[StudyRow]) -> None:
+    """table.csv, table.md and figure.svg."""
+    write_atomically(folder / "table.csv", as_csv(rows))
+    write_atomically(folder / "table.md", markdown(rows, study.measure) + "\n")
+    draw_rows(rows, study.question, folder / "figure.svg")

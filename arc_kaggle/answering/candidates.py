@@ -97,10 +97,14 @@ class CandidateScore:
     nll: float
     verdict: float | None = None
     """log P(right) - log P(wrong) in nats, where the model was asked."""
+    duels: tuple[tuple[Grid, float], ...] = ()
+    """Other candidates, each with log P(this one is right) - log P(the other one is) in nats, where the model compared
+    the two. A comparison stands with one of them alone."""
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("task_id", "query", "view", "nll")}
         plain |= {} if self.verdict is None else {"verdict": self.verdict}
+        plain |= {"duels": [[grid_lists(grid), margin] for grid, margin in self.duels]} if self.duels else {}
         return {**plain, "grid": grid_lists(self.grid)}
 
     @classmethod
@@ -112,7 +116,10 @@ class CandidateScore:
         for name, kind in (kinds | ({"verdict": float} if "verdict" in value else {})).items():
             if type(value[name]) is not kind:
                 raise SubmissionError(f"{where}: {name}: found {value[name]!r:.40}, expected {kind.__name__}")
-        return cls(**{**value, "grid": as_grid(value["grid"], where)})
+        if any(type(margin) is not float for _, margin in value.get("duels", ())):
+            raise SubmissionError(f"{where}: duels: found {value['duels']!r:.40}, expected grids and numbers")
+        duels = tuple((as_grid(grid, where), margin) for grid, margin in value.get("duels", ()))
+        return cls(**{**value, "grid": as_grid(value["grid"], where), "duels": duels})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +132,8 @@ class Candidate:
     """NLL in nats by view, of the views that every candidate of the query was scored under; empty where none was."""
     verdicts: Mapping[int, float] = field(default_factory=dict)
     """log P(right) - log P(wrong) in nats by view, of those same views; empty where the model was not asked."""
+    duels: tuple[tuple[Grid, float], ...] = ()
+    """Other candidates that it was compared with, once for each comparison, with log P(this one) - log P(the other)."""
 
     @property
     def votes(self) -> int:
@@ -155,12 +164,15 @@ def group_candidates(predictions: Iterable[Prediction], scores: Iterable[Candida
             groups.setdefault(grid_key(prediction.grid), []).append(prediction)
     nlls: dict[tuple[int, bytes], dict[int, float]] = {}
     verdicts: dict[tuple[int, bytes], dict[int, float]] = {}
+    duels: dict[tuple[int, bytes], dict[tuple[int, tuple[int, bytes]], tuple[Grid, float]]] = {}
     for score in scores:
+        for other, margin in score.duels:  # of one view the later counts, as for likelihoods
+            duels.setdefault(grid_key(score.grid), {})[score.view, grid_key(other)] = other, margin
         nlls.setdefault(grid_key(score.grid), {})[score.view] = score.nll
         if score.verdict is not None:
             verdicts.setdefault(grid_key(score.grid), {})[score.view] = score.verdict
     return [
-        Candidate(grid, tuple(group), nlls.get(key, {}), verdicts.get(key, {}))
+        Candidate(grid, tuple(group), nlls.get(key, {}), verdicts.get(key, {}), tuple(duels.get(key, {}).values()))
         for key, group in groups.items()
         if (grid := group[0].grid) is not None
     ]

@@ -106,11 +106,13 @@ def selection_scores(
 ) -> dict[Selection, tuple[Score, Score]]:
     """Queries whose answer is ranked first, and among the first two, by every way to select that the evidence allows.
 
-    Ways that need scores are left out where no candidate has any, `verify` where none has a verdict.
+    Ways that need scores are left out where no candidate has any, `verify` where none has a verdict,
+    `pairwise` where no two were compared.
     """
     given = [score for task in tasks for score in scores.get(task.id, ())]
     lacking: set[Selection] = set() if given else {*NEED_SCORES}
     lacking |= set() if any(score.verdict is not None for score in given) else {"verify"}
+    lacking |= set() if any(score.duels for score in given) else {"pairwise"}
     ways: list[Selection] = [way for way in get_args(Selection) if way not in lacking]
     return {way: first_and_second(way, predictions, scores, tasks) for way in ways}
 

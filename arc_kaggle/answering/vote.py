@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arc_kaggle.answering.candidates import Candidate, CandidateScore, Prediction, group_candidates
 from arc_kaggle.config.answer import Selection
-from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
+from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, same_grid
 
 BASELINE_NATS = 3.0
 """Of `probmul`: evidence less likely than exp(-3) counts against a candidate."""
@@ -26,6 +27,8 @@ def rank_candidates(
     ranked = sorted(candidates, key=lambda c: (-c.votes, -c.mean_log_prob, c.predictions[0].view))
     if by == "cells":
         return _with_common_cells(ranked)
+    if by == "pairwise":
+        return _by_comparisons(ranked)
     worth = _WORTHS.get(by)
     return sorted(ranked, key=lambda c: -worth(c)) if worth else ranked
 
@@ -52,6 +55,42 @@ _WORTHS: dict[str, Callable[[Candidate], float]] = {
     "probmul": _probmul,
     "verify": lambda candidate: candidate.mean_verdict,
 }
+
+
+def _by_comparisons(ranked: Sequence[Candidate]) -> list[Candidate]:
+    """Compared candidates by their Bradley-Terry strengths, then the others as they were."""
+    places = {grid_key(candidate.grid): i for i, candidate in enumerate(ranked)}
+    wins = np.zeros((len(ranked), len(ranked)))  # (winner, loser)
+    for i, candidate in enumerate(ranked):
+        for other, margin in candidate.duels:
+            if (j := places.get(grid_key(other))) is not None:
+                share = 1 / (1 + np.exp(-np.clip(margin, -MOST_NATS, MOST_NATS)))
+                wins[i, j] += share
+                wins[j, i] += 1 - share
+    compared = (wins + wins.T).any(axis=1)
+    strengths = np.where(compared, bradley_terry(wins), -inf)
+    return [ranked[i] for i in np.argsort(-strengths, kind="stable")]
+
+
+MOST_NATS = 30.0
+"""A greater margin counts as certain."""
+
+
+def bradley_terry(wins: NDArray[np.float64], n_steps: int = 200) -> NDArray[np.float64]:
+    """Log-strengths (n,) by which i beats j with chance s_i / (s_i + s_j) (Bradley and Terry 1952), mean 0.
+
+    `wins` (n, n) holds how often i beat j, in parts of a win too. Half a win each way is added to every pair that met,
+    so that who always won is no infinity. By minorization and maximization (Hunter 2004).
+    """
+    met = (wins + wins.T) > 0
+    games = wins + wins.T + met
+    won = (wins + 0.5 * met).sum(axis=1)
+    strengths = np.ones(len(wins))
+    for _ in range(n_steps):
+        shares = (games / (strengths[:, None] + strengths[None, :])).sum(axis=1)
+        strengths = np.where(shares > 0, won / np.maximum(shares, 1e-300), 1.0)
+        strengths /= np.exp(np.log(strengths).mean()) if len(strengths) else 1.0
+    return np.log(strengths)
 
 
 def _with_common_cells(ranked: Sequence[Candidate]) -> list[Candidate]:

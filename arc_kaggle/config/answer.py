@@ -138,19 +138,25 @@ class RescoreConfig:
     verify: bool = False
     """Ask the model under each of those views whether a candidate is right, too. The model must have been trained to
     say so; at test time --tune.verify-share trains it."""
+    pairs: Annotated[int, Range(0, 64)] = 0
+    """Candidates, those with the most votes first, of which the model is asked under each of those views, two by two,
+    which one is right; 0 means that it is not asked. At test time --tune.pair-share trains it."""
     max_seconds: Positive = 300.0
     """Most seconds of scoring one task."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "rescore")
-        if self.verify and not self.n_views:
-            raise ConfigError(
-                "option rescore.verify: found it with rescore.n_views 0, expected views to ask under; add "
-                "--rescore.n-views 8"
-            )
+        for name in ("verify", "pairs"):
+            if getattr(self, name) and not self.n_views:
+                raise ConfigError(
+                    f"option rescore.{name}: found it with rescore.n_views 0, expected views to ask under; add "
+                    "--rescore.n-views 8"
+                )
+        if self.pairs == 1:
+            raise ConfigError("option rescore.pairs: found 1, expected 0, or 2 candidates or more to compare")
 
 
-Selection = Literal["votes", "cells", "probability", "poe", "nvarc", "probmul", "verify"]
+Selection = Literal["votes", "cells", "probability", "poe", "nvarc", "probmul", "verify", "pairwise"]
 """votes: views that produced it, ties by mean log-probability per token (arc24).
 cells: first the grid of each cell's commonest colour among the answers of the commonest shape, then as votes.
 probability: sum of the completions' probabilities.
@@ -158,6 +164,7 @@ poe: product of experts, the sum of its NLL over the same views for every candid
 nvarc: views that produced it less the mean NLL over those views (NVARC 2025).
 probmul: sum over its predictions and over the scored views of (3 nats - NLL) (ARChitects).
 verify: the model's own verdict, mean over the scored views of log P(right) - log P(wrong) (omni-arc's verify output).
-The last four want scores; a candidate without any comes after those with some."""
+pairwise: the model's own comparisons of two candidates, ranked by Bradley-Terry; those not compared come after.
+The last five want scores; a candidate without any comes after those with some."""
 
-NEED_SCORES: tuple[Selection, ...] = ("poe", "nvarc", "probmul", "verify")
+NEED_SCORES: tuple[Selection, ...] = ("poe", "nvarc", "probmul", "verify", "pairwise")

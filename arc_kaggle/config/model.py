@@ -63,7 +63,7 @@ class EngineOptions:
     """Views of a task's first answer after fine-tuning. Up to --generate.n-views follow while time is left."""
     select_by: Selection = "votes"
     """How the two attempts are chosen among the candidates. poe, nvarc and probmul need --rescore.n-views; verify needs
-    --rescore.verify too."""
+    --rescore.verify too, and pairwise --rescore.pairs."""
     hf: HFConfig = field(default_factory=HFConfig)
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)

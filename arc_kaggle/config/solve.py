@@ -103,6 +103,11 @@ class SolveConfig(ModelOptions):
                 f"option select_by: found {self.select_by} and rescore.n_views 0, expected scores to select by; add "
                 "--rescore.n-views 8"
             )
+        if self.select_by == "pairwise" and not self.rescore.pairs:
+            raise ConfigError(
+                "option select_by: found pairwise without rescore.pairs, expected comparisons to select by; add "
+                "--rescore.pairs 4"
+            )
         if self.select_by == "verify" and not self.rescore.verify:
             raise ConfigError(
                 "option select_by: found verify without rescore.verify, expected verdicts to select by; add "

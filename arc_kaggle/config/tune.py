@@ -90,6 +90,10 @@ class TuneConfig:
     verify_share: Share = 0.0
     """Share of the examples, from 0 to below 1, that train a verdict in place of an answer: the output of a train pair
     is shown as it is, or altered, and the model learns to say whether it is right. --rescore.verify asks for it."""
+    pair_share: Share = 0.0
+    """Share of the examples, from 0 to below 1, that train a choice in place of an answer: the output of a train pair
+    is shown beside a wrong one, by preference one that the model itself gave before it was tuned, and the model learns
+    to say which is right. --rescore.pairs asks for it."""
     checkpointing: bool = False
     """Gradient checkpointing: activations are computed again in the backward pass, which takes less memory and a third
     more time."""
@@ -101,8 +105,9 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "tune")
-        if self.verify_share == 1:
-            raise ConfigError("option tune.verify_share: found 1, expected less, or no example would train an answer")
+        for name in ("verify_share", "pair_share"):
+            if getattr(self, name) == 1:
+                raise ConfigError(f"option tune.{name}: found 1, expected less, or no example would train an answer")
 
     def examples_a_step(self, n_tokens: int) -> int:
         """Examples of a step in which the longest has `n_tokens` tokens, padding included."""

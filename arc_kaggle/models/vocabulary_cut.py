@@ -21,6 +21,7 @@ from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS, Grid
 from arc_kaggle.tasks.task import Pair, Task
+from arc_kaggle.text.choices import between_choices
 from arc_kaggle.text.encoders import parse_encoder
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.prompt import training_prompt
@@ -80,7 +81,7 @@ def used_ids(notation: Notation) -> set[int]:
     """Ids of all tokens that tasks in this notation are made of, whatever is trained on."""
     fmt = notation.format
     grids = (notation.encoder.encode(grid) for grid in _corners())
-    verdicts = filter(None, (fmt.verify, fmt.right, fmt.wrong))
+    verdicts = filter(None, (fmt.verify, fmt.right, fmt.wrong, *between_choices(notation)))
     counted = (*grids, fmt.answer_end, fmt.stop_text, *verdicts)  # texts whose tokens are counted, each by itself
     alone = {i for text in counted for i in notation.ids(text)}
     return alone.union(*(tokenize(prompt, notation.tokenizer).ids.tolist() for prompt in covering_prompts(notation)))

@@ -84,6 +84,10 @@ class ChatTexts:
     """How the turn that answers begins."""
     verify: str = ""
     """A second turn, which asks whether the answer is right; none where empty."""
+    against: str = ""
+    """A second turn, which asks for another answer, to compare two."""
+    choose: str = ""
+    """A third turn, which asks whether the first of two answers is right."""
 
 
 class ChatTokenizer(Protocol):
@@ -155,7 +159,11 @@ def cut_chat(
         begin, texts.input, texts.output, texts.end, texts.query_input, between + texts.answer, end, stop, prefill=True
     )
     verify = _second_turn(render, fmt, messages, texts.verify)
-    return fmt if verify is None else replace(fmt, verify=verify, right=YES, wrong=NO)
+    if verify is None:
+        return fmt
+    against, choose = (_second_turn(render, fmt, messages, text) for text in (texts.against, texts.choose))
+    against = against and against + texts.answer
+    return replace(fmt, verify=verify, right=YES, wrong=NO, against=against, choose=choose)
 
 
 def _around(text: str, system: str | None) -> tuple[str, str, str]:
@@ -198,6 +206,8 @@ OUTPUT_FROM_EXAMPLES = ChatTexts(
     query_input="\n## Test case\n\n### Input\n\n",
     answer="### Output\n\n",
     verify="Is this output the right one for the test case? Answer with yes or no.\n",
+    against="Give another output for the test case.\n",
+    choose="Is the first of these two outputs the right one for the test case? Answer with yes or no.\n",
 )
 YES, NO = "yes", "no"
 """Verdicts in a chat."""

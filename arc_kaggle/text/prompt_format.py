@@ -53,6 +53,12 @@ class PromptFormat:
     right: str | None = None
     """The verdict on a right answer, one token."""
     wrong: str | None = None
+    against: str | None = None
+    """The text between a proposed answer's stop token and another answer that it is compared with; `verify` where it is
+    None."""
+    choose: str | None = None
+    """What asks behind the other answer whether the first of the two is right, before `right` or `wrong`; `verify`
+    where it is None."""
     extract: str | None = None
     """How an answer among other words is found: `lines` for the last run of whole lines that is a grid, or a regular
     expression whose first group, else whole match, is one; None where only exact answers count."""

@@ -6,13 +6,14 @@ from dataclasses import replace
 from math import log
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import prediction
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction
-from arc_kaggle.answering.vote import rank_candidates
+from arc_kaggle.answering.vote import bradley_terry, rank_candidates
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.tasks.grid import as_grid, grid_lists
 
@@ -156,3 +157,32 @@ def test_cells_that_most_views_agree_on_make_a_grid() -> None:
 def test_cells_that_are_even_are_those_of_the_better_candidate() -> None:
     found = [prediction([[1, 1]], 0, log_prob=-5.0), prediction([[2, 2]], 1, log_prob=-1.0)]
     assert grid_lists(rank_candidates(found, by="cells")[0].grid) == [[2, 2]]
+
+
+def duels(*comparisons: tuple[str, str, float]) -> list[CandidateScore]:
+    """(first, second, margin in nats), one a view."""
+    grids = {name: as_grid([["_abcdefghi".index(name)]]) for name in "abcd"}
+    return [
+        CandidateScore("small", 0, view, grids[one], 1.0, None, ((grids[other], margin),))
+        for view, (one, other, margin) in enumerate(comparisons)
+    ]
+
+
+def test_comparisons_select_by_bradley_terry() -> None:
+    found = [*VOTES_A, *SURE_B, *RARE_C]
+    assert order("pairwise", found, duels(("a", "b", -3), ("c", "a", 4), ("b", "c", 1))) == "bca"
+    assert order("pairwise", found, duels(("b", "a", 3), ("a", "c", -4), ("c", "b", -1))) == "bca"
+    assert order("pairwise", found, duels(("b", "c", -2.0))) == "cba", "what was not compared comes after"
+    assert order("pairwise", found) == "abc" and order("pairwise", []) == ""
+    assert order("pairwise", found, duels(("a", "d", -9.0))) == "abc", "a candidate that is no more"
+    assert order("pairwise", found, duels(("a", "b", -1e9), ("a", "c", -1e9), ("b", "c", -1e9))) == "cba"
+
+
+def test_strengths_are_those_that_the_wins_are_likeliest_under() -> None:
+    """At the maximum the expected wins of each equal its wins; the prior's half wins are among both."""
+    wins = np.array([[0, 3, 1.5, 0], [1, 0, 2.0, 0], [0.5, 4, 0, 0], [0, 0, 0, 0]])
+    strengths = np.exp(bradley_terry(wins))
+    met = (wins + wins.T) > 0
+    chance = strengths[:, None] / (strengths[:, None] + strengths[None, :])
+    np.testing.assert_allclose(((wins + wins.T + met) * chance).sum(1), (wins + 0.5 * met).sum(1), atol=1e-6)
+    assert np.log(strengths).mean() == pytest.approx(0)

@@ -77,7 +77,7 @@ class WorkerServer:
         started, config, self.send = time.monotonic(), setup.config, send
         try:
             method = load_method(config)
-            if config.rescore.verify or config.tune.verify_share:
+            if config.rescore.verify or config.tune.verify_share or config.rescore.pairs or config.tune.pair_share:
                 check_verdicts(method.notation)
         except ArcKaggleError as error:
             send(Refused(str(error)))

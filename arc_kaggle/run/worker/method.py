@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction
+from arc_kaggle.answering.own_errors import own_errors
 from arc_kaggle.answering.predict import Interpreter, predict
 from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.answering.rescore import rescore
@@ -66,11 +67,14 @@ def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadlin
     from arc_kaggle.tuning.examples import tuning_examples  # torch, which a run without a tuner never needs
     from arc_kaggle.tuning.tuner import tune_within_memory
 
+    errors = (
+        own_errors(task, method.interpreter, config.generate, config.seed, deadline) if config.tune.pair_share else {}
+    )
     rng = task_rng(task, config.seed, "tune")
     seed, started = int(rng.integers(2**31)), time.monotonic()
 
     def make_examples(tune: TuneConfig) -> Iterator[Example]:
-        return tuning_examples(task, method.notation, tune, deepcopy(rng))
+        return tuning_examples(task, method.notation, tune, deepcopy(rng), errors)
 
     report = tune_within_memory(method.tuner, make_examples, config.tune, seed, deadline, level)
     return replace(report, seconds=time.monotonic() - started)

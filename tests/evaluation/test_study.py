@@ -1,0 +1,344 @@
+"""Studies: what is declared is what runs, what is done stays done, and tables say what the predictions on disk say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_process import InProcessWorker
+from processes import task_values, write_tasks
+from strategies import prediction
+
+from arc_kaggle.answering.metrics import prediction_scores
+from arc_kaggle.cli import main
+from arc_kaggle.config.command_line import config_of_words
+from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.config.study import StudyConfig
+from arc_kaggle.config.train import TrainConfig
+from arc_kaggle.errors import ConfigError, TaskError
+from arc_kaggle.evaluation.study.catalogue import STUDIES, find_study, grid
+from arc_kaggle.evaluation.study.puzzles import as_puzzle, study_tasks
+from arc_kaggle.evaluation.study.reading import Answers, read_kinds, read_sizes, read_views, read_ways
+from arc_kaggle.evaluation.study.study import run_study
+from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
+from arc_kaggle.tasks.augmentation import Augmentation
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.grid import as_grid
+from arc_kaggle.tasks.selection import prompt_length
+from arc_kaggle.tasks.task import Pair, Query, Task
+
+FAKE = ("engine=fake", "recipe=none", "generate.n-views=4")
+
+
+def study_of(folder: Path, name: str = "sweep", n_tasks: int = 9, **options: Any) -> StudyConfig:
+    """A study by the fake engine in parts of four puzzles, into `folder`/study."""
+    chosen: dict[str, Any] = {"over": ("generate.n-views=1,4",), "set": FAKE, "part_size": 4, "seeds": 2, **options}
+    return StudyConfig(name, tasks=str(write_tasks(folder, n_tasks)), out=folder / "study", **chosen)
+
+
+def quietly(config: StudyConfig, **options: Any) -> tuple[list[StudyRow], list[str]]:
+    lines: list[str] = []
+    return run_study(config, lines.append, **{"start": InProcessWorker, **options}), lines
+
+
+# Declarations ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "tokens"])
+def test_every_row_of_every_study_is_a_command_line(name: str, tmp_path: Path) -> None:
+    study = find_study(name, ("tune.steps=1,2",) if name == "sweep" else ())
+    configs = [
+        config_of_words(SolveConfig, ["--tasks", "a", "--out", "b", *shlex.split(f"{study.fixed} {words}")])
+        for words in study.rows.values()
+    ]
+    assert len({str(config) for config in configs}) == len(configs) or name == "continue-adapter"
+    trained = [
+        config_of_words(TrainConfig, ["--out", "c", *shlex.split(f"{study.training} {words}".format(small=tmp_path))])
+        for words in study.models.values()
+    ]
+    assert len({str(config) for config in trained}) == len(trained)
+
+
+def test_every_combination_is_a_row() -> None:
+    found = grid("tune.steps=25,50", "tune.optim.learning-rate=1e-3,3e-3", "four_bit=false")
+    assert list(found) == [
+        f"steps={steps} learning-rate={rate} four_bit=false" for steps in (25, 50) for rate in ("1e-3", "3e-3")
+    ]
+    assert found["steps=25 learning-rate=3e-3 four_bit=false"] == (
+        "--tune.steps 25 --tune.optim.learning-rate 3e-3 --no-four-bit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["nonsense"], "study 'nonsense': no such study, expected one of sweep, predictions"),
+        (["sweep"], "study sweep: found no --over"),
+        (["sweep", "--over", "tune.steps"], "option over: found 'tune.steps', expected NAME=VALUE"),
+        (["sweep", "--over", "tune.steps=1,,2"], "option over: found 'tune.steps=1,,2'"),
+        (["temperature", "--set", "seed"], "option set: found 'seed', expected NAME=VALUE"),
+        (["sweep", "--over", "tune.stepps=1,2"], "Unrecognized options"),
+        (["sweep", "--over", "tune.steps=1,x"], "x"),
+        (["sweep", "--over", "tune.steps=1,-2"], "tune.steps: found -2"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(
+    words: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ["--tasks", str(write_tasks(tmp_path, 4)), "--out", str(tmp_path / "study")]
+    assert main(["study", *words, *rest]) == 2
+    assert problem in capsys.readouterr().err
+    assert not list(tmp_path.glob("study/probe/**/*.json")) and not list(tmp_path.glob("study/runs/**/*.json"))
+
+
+def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(STUDIES)
+
+
+# Puzzles --------------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_puzzles_are_those_that_no_training_takes() -> None:
+    """By the digest of the id; then synthetic ones of seeds below those of training; none from an evaluation set."""
+    from arc_kaggle.training.mixture import unit_digest
+
+    tasks = study_tasks("held-out", 40, 600)
+    assert len(tasks) == 40 and all(prompt_length(task) <= 600 and len(task.train) >= 2 for task in tasks)
+    public = [task for task in tasks if not task.id.startswith("synth-")]
+    assert len(public) >= 10 and all(unit_digest(task.id) < TrainConfig(Path()).hold_out for task in public)
+    evaluation = {task.id for name in ("arc1", "arc2") for task in load_tasks(f"{name}:evaluation")}
+    assert not evaluation & {task.id for task in tasks}
+    assert [task.id for task in study_tasks("held-out", 40, 600)] == [task.id for task in tasks]
+
+
+def test_an_evaluation_set_has_no_puzzle_for_a_study() -> None:
+    with pytest.raises(TaskError, match="found none of at most 900 symbols that no evaluation set contains"):
+        study_tasks("arc1:evaluation", 10, 900)
+
+
+def test_a_puzzle_has_as_many_pairs_as_fit() -> None:
+    pairs = tuple(Pair(as_grid([[i]]), as_grid([[i]])) for i in range(5))
+    whole, shorter = as_puzzle("a", pairs, 18), as_puzzle("a", pairs, 13)
+    assert whole is not None and (len(whole.train), whole.test) == (4, pairs[4:])
+    assert shorter is not None and (len(shorter.train), shorter.test) == (2, pairs[2:3])
+    assert as_puzzle("a", pairs, 9) is None and as_puzzle("a", pairs[:2], 99) is None
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_the_files_say(tmp_path: Path) -> None:
+    """Every score of every row, from the predictions on disk alone."""
+    rows, lines = quietly(study_of(tmp_path))
+    assert [row.name for row in rows] == ["n-views=1", "n-views=4"] and [len(row.values) for row in rows] == [22, 22]
+    assert lines[0].startswith("2 rows x 2 seeds x 9 puzzles: about 0.00 h to go")
+    assert len(lines) == 1 + 2 * 3 * 2
+    tasks = load_tasks(tmp_path / "study" / "tasks.json")
+    with (tmp_path / "study" / "table.csv").open() as file:
+        table = {row["row"]: row for row in csv.DictReader(file)}
+    for row in rows:
+        folders = sorted((tmp_path / "study" / "runs").glob(f"{row.name.replace('=', '*')}*/seed-0/part-*"))
+        assert len(folders) == 3
+        found = {path.stem: said(path) for folder in folders for path in (folder / "predictions").glob("*.jsonl")}
+        expected = prediction_scores(found, tasks)
+        for name, score in expected.items():
+            assert float(table[row.name][name]) == pytest.approx(score.mean, abs=1e-5)
+    assert table["n-views=4"]["accuracy_shows"] == "too few" and table["n-views=1"]["accuracy_shows"] == ""
+    assert {"table.md", "figure.svg"} <= {path.name for path in (tmp_path / "study").iterdir()}
+
+
+def said(path: Path) -> list[Any]:
+    from arc_kaggle.answering.candidates import read_predictions
+
+    return read_predictions(path)
+
+
+def test_what_is_done_stays_done_and_is_not_mixed_with_other_settings(tmp_path: Path) -> None:
+    config = study_of(tmp_path)
+    first, _ = quietly(config)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part.json")}
+    again, lines = quietly(config)
+    assert len(lines) == 1 and "about 0.00 h to go" in lines[0]
+    assert [(row.name, row.values) for row in again] == [(row.name, row.values) for row in first]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part.json")} == stamps
+    with pytest.raises(ConfigError, match=r"found results of generate\.keep_background 0\.9, expected 0\.5"):
+        quietly(replace(config, set=(*FAKE, "generate.keep-background=0.5")))
+    with pytest.raises(ConfigError, match=r"found puzzles .*; take another --out"):
+        quietly(replace(config, n_tasks=5))
+
+
+def test_a_part_that_was_interrupted_is_done_again_and_the_others_are_not(tmp_path: Path) -> None:
+    config = study_of(tmp_path)
+    first, _ = quietly(config)
+    lost = next(path for path in sorted(tmp_path.rglob("part-001/part.json")) if "runs" in path.parts)
+    lost.unlink()
+    again, lines = quietly(config)
+    assert len(lines) == 2 and lines[1].startswith("seed 0, part 1: n-views=1, 4 puzzles")
+    assert [row.values for row in again] == [row.values for row in first]
+
+
+class Ticking:
+    """Every look at it takes so many seconds."""
+
+    def __init__(self, step: float) -> None:
+        self.seconds, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.seconds += self.step
+        return self.seconds
+
+
+def test_the_hours_are_kept_and_all_rows_have_the_same_puzzles(tmp_path: Path) -> None:
+    """Ten minutes a look at the clock: three turns fit an hour and some."""
+    config = study_of(tmp_path, hours=0.75)
+    rows, lines = quietly(config, clock=Ticking(600.0))
+    assert "ends it here" in lines[-1] or "it ends here" in lines[-1]
+    keys = [set(row.values) for row in rows]
+    assert keys[0] == keys[1] and 0 < len(keys[0]) < 22
+    whole, _ = quietly(replace(config, hours=None))
+    assert [len(row.values) for row in whole] == [22, 22]
+    assert all(whole[i].values[key] == rows[i].values[key] for i in (0, 1) for key in keys[0])
+
+
+def test_a_plan_alone_runs_nothing_but_the_probe(tmp_path: Path) -> None:
+    rows, lines = quietly(study_of(tmp_path, plan=True))
+    assert rows == [] and len(lines) == 1 and not (tmp_path / "study" / "runs").exists()
+
+
+def test_rows_of_one_run(tmp_path: Path) -> None:
+    """`predictions` reads its rows from one run: the first 1, 2 and 4 views."""
+    config = study_of(tmp_path, "predictions", over=(), seeds=1)
+    rows, _ = quietly(config)
+    assert [row.name for row in rows] == ["1", "2", "4"]
+    assert all(row.mean("accuracy").mean == pytest.approx(7 / 11) for row in rows)
+
+
+# Readings -------------------------------------------------------------------------------------------------------------
+
+RIGHT, WRONG, OTHER = [[1, 2]], [[1, 3]], [[5]]
+QUERY = Query(
+    Task("t", (Pair(as_grid([[1]]), as_grid([[2]])),) * 2, (Pair(as_grid([[0]]), as_grid(RIGHT)),)),
+    0,
+)
+
+
+def answers(*grids: Any, **options: Any) -> Answers:
+    found = [prediction(each, view, 0, "t") for view, each in enumerate(grids)]
+    return Answers(QUERY, found, options.get("scores", ()), "votes", len(grids))
+
+
+def column(rows: Any, name: str) -> Mapping[str, float]:
+    return {row: values[name] for row, values in rows}
+
+
+def test_fewer_views_are_the_first_ones() -> None:
+    rows = dict(read_views(answers(WRONG, None, RIGHT, RIGHT, OTHER)))
+    assert list(rows) == ["1", "2", "4", "5"]
+    assert [rows[n]["pass_n"] for n in rows] == [0, 0, 1, 1] and [rows[n]["vote_1"] for n in rows] == [0, 0, 1, 1]
+    assert [rows[n]["unanswered"] for n in rows] == [0, 1 / 2, 1 / 4, 1 / 5]
+    assert [rows[n]["accuracy"] for n in rows] == [0, 0, 1 / 2, 2 / 5]
+    assert [rows[n]["random2"] for n in rows] == pytest.approx([0, 0, 1 - 1 / 6, 1 - 3 / 10])
+
+
+def test_every_way_to_select_is_a_row() -> None:
+    rows = column(read_ways(answers(WRONG, WRONG, RIGHT, RIGHT, RIGHT, OTHER)), "vote_1")
+    assert rows["votes"] == rows["cells"] == rows["probability"] == 1 and {"pairwise", "verify", "poe"} <= set(rows)
+
+
+def test_an_answer_is_in_the_class_of_its_size() -> None:
+    assert [name for name, _ in read_sizes(answers(RIGHT))] == ["1..16 cells"]
+    large = replace(
+        answers(RIGHT), query=Query(replace(QUERY.task, test=(Pair(as_grid([[0]]), as_grid([[1] * 17])),)), 0)
+    )
+    assert [name for name, _ in read_sizes(large)] == ["17..36 cells"]
+
+
+def test_views_are_sorted_by_their_kinds() -> None:
+    views = (Augmentation(), Augmentation(1, (0, 2, 1, *range(3, 10)), (1, 0)), Augmentation(1, (1, 0, *range(2, 10))))
+    found = [
+        replace(prediction(g, i, 0, "t"), augmentation=view)
+        for i, (g, view) in enumerate(zip((RIGHT, WRONG, RIGHT), views, strict=True))
+    ]
+    rows = column(read_kinds(Answers(QUERY, found, (), "votes", 3)), "accuracy")
+    assert rows == {
+        "as given": 1,
+        "quarter turn left": 0.5,
+        "colours as given": 1,
+        "colours permuted, 0 kept": 0,
+        "colours permuted, 0 too": 1,
+        "order as given": 1,
+        "order permuted": 0,
+    }
+
+
+# Statistics -----------------------------------------------------------------------------------------------------------
+
+
+def row(name: str, *values: float, n_seeds: int = 1) -> StudyRow:
+    """A row with these values for puzzles p0, p1, ..."""
+    scores = {
+        (f"p{i:03}", 0, seed): dict.fromkeys(prediction_names(), v)
+        for i, v in enumerate(values)
+        for seed in range(n_seeds)
+    }
+    return StudyRow(name, scores)
+
+
+def prediction_names() -> list[str]:
+    from arc_kaggle.answering.metrics import MEASURES
+
+    return list(MEASURES)
+
+
+def shows(first: StudyRow, second: StudyRow) -> str:
+    difference = second.less(first, "vote_2")
+    assert difference is not None
+    return difference.shows
+
+
+def test_no_evidence_where_the_interval_holds_nothing_or_few_puzzles_differ() -> None:
+    base = row("base", *[0.0] * 30)
+    assert shows(base, row("same", *[0.0] * 30)) == "no evidence"
+    assert shows(base, row("five more", *[1.0] * 5, *[0.0] * 25)) == "no evidence", "5 of 5 puzzles: p is 0.06"
+    assert shows(base, row("six more", *[1.0] * 6, *[0.0] * 24)) == "higher"
+    assert shows(row("six more", *[1.0] * 6, *[0.0] * 24), base) == "lower"
+    assert shows(row("base", *[0.0] * 9), row("all", *[1.0] * 9)) == "too few"
+    half = row("mixed", *[1.0] * 12, *[0.0] * 18)
+    assert shows(row("other", *[0.0] * 10, *[1.0] * 10, *[0.0] * 10), half) == "no evidence"
+
+
+def test_seeds_of_a_puzzle_are_no_puzzles() -> None:
+    """Five puzzles under four seeds are five, not twenty."""
+    assert shows(row("a", *[0.0] * 5, n_seeds=4), row("b", *[1.0] * 5, n_seeds=4)) == "too few"
+
+
+def test_a_difference_is_paired_and_over_what_both_have() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random(40)
+    first = row("first", *hard)
+    second = row("second", *(hard + 0.1))
+    difference = second.less(first, "accuracy")
+    assert difference is not None and difference.score.low == pytest.approx(0.1) == difference.score.high
+    shorter = row("shorter", *(hard[:20] + 0.3))
+    assert shorter.less(first, "accuracy").puzzles.n == 20  # type: ignore[union-attr]
+    assert row("other", 1.0).less(StudyRow("none"), "accuracy") is None
+
+
+def test_tables_have_a_line_a_row() -> None:
+    rows = [row("a", *[0.0] * 12), row("b", *[1.0] * 12)]
+    lines = markdown(rows, "vote_2").splitlines()
+    assert len(lines) == 4 and lines[3].endswith("| +100.0 (+100.0..+100.0) | higher |")
+    assert [line.split(",")[0] for line in as_csv(rows).splitlines()] == ["row", "a", "b"]
+
+
+def test_the_tasks_of_the_fixture_are_as_told() -> None:
+    assert json.loads(json.dumps(task_values(9)))["t03"]["test"][1]["output"] == [[5, 6]] * 4

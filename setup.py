@@ -32,6 +32,7 @@ setup(
     extras_require={
         "gguf": ["gguf>=0.10"],  # transformers reads GGUF files through it, for `arc-kaggle import-gguf`
         "four-bit": ["bitsandbytes>=0.49"],  # base weights in 4 bits (nf4); it runs on the CPU too
+        "embeddings": ["sentence-transformers>=5"],  # similarity of texts, for `arc-kaggle evaluate-prompts`
         "vllm": ["vllm>=0.19.1,<0.33"],  # the engine that serves many LoRA adapters on a GPU
         "unsloth": [
             "unsloth>=2026.10.7",  # fine-tuning with less memory on a GPU
@@ -51,6 +52,7 @@ setup(
             "pytest-xdist",  # keeps every core busy in `make test`
             "ray>=2.40",  # the tests of workers under Ray
             "ruff",  # lint and format
+            "sentence-transformers>=5",  # the tests of similarity
             "selenium",  # the report page in a real browser
             "types-tqdm",  # the types of tqdm, for mypy
             "uv>=0.9",  # the tests of wheel bundles

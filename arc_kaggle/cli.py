@@ -28,6 +28,7 @@ COMMANDS = {
     "combine": "Merge runs into one: pooled votes, one attempt of each submission, or one after the other.",
     "evaluate": "Judge checkpoints and adapters, in parts that can be resumed.",
     "study": "Answer a question about models by a grid of runs, with intervals.",
+    "evaluate-prompts": "Judge models on prompts with completions: texts, numbers, choices, code.",
     "report": "Write one HTML page that shows runs, task by task.",
     "show": "Draw a task, a view, or a prompt with its trained tokens.",
     "fit": "Say which tasks fit a number of tokens, before any training.",
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted, or what the command gives."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        print("\n".join([USAGE, "", *(f"  {name:<12}{what}" for name, what in COMMANDS.items()), "", FOOTER]))
+        print("\n".join([USAGE, "", *(f"  {name:<18}{what}" for name, what in COMMANDS.items()), "", FOOTER]))
         return 0 if words else 2
     if words[0] == "--version":
         print(f"arc-kaggle {__version__}")

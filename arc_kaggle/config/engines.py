@@ -20,6 +20,9 @@ Feature = Literal[
 GRID_MODEL_TYPE = "arc_grid_lm"
 """Of config.json in the folder of a model whose tokens know their pair, row and column."""
 
+FOUR_BIT_SKIP = ("gate", "router", "experts")
+"""Modules that are not quantised beside the head: the routers of a mixture of experts, and the experts."""
+
 MEMORY_HEADROOM = 1.2
 """Projected memory times this must be available: buffers and logits are not in the projection."""
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

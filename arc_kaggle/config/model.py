@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig, Selection
-from arc_kaggle.config.engines import GRID_MODEL_TYPE, EngineChoice, HFConfig, TunerName, VLLMConfig
+from arc_kaggle.config.engines import FOUR_BIT_SKIP, GRID_MODEL_TYPE, EngineChoice, HFConfig, TunerName, VLLMConfig
 from arc_kaggle.config.json import nearest
 from arc_kaggle.config.options import ASIDE, MOST_VIEWS, Processes, Range, Seed, Views
 from arc_kaggle.config.tune import RECIPES, Precision, TuneConfig
@@ -40,8 +40,11 @@ class EngineOptions:
     """Floating-point type that the model computes in; auto is bf16 where the device has it, else fp16 on a GPU and fp32
     on a CPU."""
     four_bit: bool = False
-    """Keep the linear layers of the base model in 4 bits (nf4); embeddings, head and routers stay as they are. This
-    needs bitsandbytes: pip install 'arc_kaggle[four-bit]'."""
+    """Keep the linear layers of the base model in 4 bits (nf4); embeddings and head stay as they are. This needs
+    bitsandbytes: pip install 'arc_kaggle[four-bit]'."""
+    four_bit_skip: tuple[str, ...] = FOUR_BIT_SKIP
+    """Modules that are not quantised with --four-bit, and all below them: any part of a path, such as down_proj. By
+    default the router of a mixture of experts, and its experts."""
     cut_vocabulary: bool = False
     """Keep only those rows of the embeddings and of the head whose tokens prompts and answers are made of."""
     device: str = "auto"

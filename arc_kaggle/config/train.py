@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from arc_kaggle.config.adapter import lora_of
+from arc_kaggle.config.engines import FOUR_BIT_SKIP
 from arc_kaggle.config.options import (
     ASIDE,
     MANY,
@@ -24,6 +25,9 @@ from arc_kaggle.config.options import (
 from arc_kaggle.config.tune import LoraConfig, Loss, OptimConfig, Precision
 from arc_kaggle.errors import ConfigError
 
+PROMPTS = "prompts:"
+"""What a source of prompts with completions begins with."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -39,7 +43,8 @@ class TrainConfig:
     """What to train on: task sets, files or folders of tasks or of pairs in the shapes that people publish (.json,
     .jsonl, also as .gz or .xz), or synth for endless synthetic rules (synth:0.6 for those of difficulty 0.6 at
     most). Each can have a weight: SOURCE=2.5. demonstrations:TASKS takes the train pairs of tasks alone, which may be
-    those of an evaluation set: the model is then made for these tasks."""
+    those of an evaluation set: the model is then made for these tasks. prompts:FILE takes prompts with completions
+    (docs/prompts.md), and then all of them must be such files."""
     skip_bad: bool = False
     """Leave out tasks and files that cannot be read, with a line for each, and go on with the others."""
     start: Path | None = None
@@ -87,6 +92,8 @@ class TrainConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     four_bit: bool = False
     """Keep the linear layers of --start in 4 bits (nf4) under the adapter (QLoRA)."""
+    four_bit_skip: tuple[str, ...] = FOUR_BIT_SKIP
+    """Modules that are not quantised with --four-bit, as for `solve`."""
     cut_vocabulary: bool = False
     """Train only those rows of the embeddings and of the head whose tokens prompts and answers are made of; the saved
     model has all rows again."""
@@ -97,7 +104,11 @@ class TrainConfig:
     outputs."""
     loss: Loss = "outputs_but_first"
     """Which tokens of an example are trained: those of all outputs but the first, of all outputs, of the last output
-    alone, or of everything."""
+    alone, or of everything. Of prompts with completions: everything, or with any other value the completion alone."""
+    chat: bool = False
+    """Write prompts with completions by the tokenizer's chat template; files of messages are written so anyway."""
+    prefix: str = ""
+    """Text in front of every prompt with a completion."""
     keep_background: Share = 0.8
     """Probability, 0..1, that an example leaves colour 0 as it is; else colour 0 is permuted with the others."""
     optim: OptimConfig = field(
@@ -142,6 +153,8 @@ class TrainConfig:
     resumed."""
     keep_checkpoints: Annotated[Count, ASIDE] = 2
     """How many of the newest checkpoints are kept in OUT/checkpoints. It may change when a run is resumed."""
+    keep_best: Annotated[bool, ASIDE] = False
+    """Keep the saved model with the lowest validation loss in OUT/best, too."""
     data_workers: Annotated[Processes, ASIDE] = 0
     """Processes that make data ahead of time; results do not depend on it. It may change when a run is resumed."""
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], ASIDE] = ()
@@ -166,11 +179,22 @@ class TrainConfig:
             yield "four_bit: found weights 'all', expected lora: weights in 4 bits cannot be trained themselves"
         if self.cut_vocabulary and self.weights == "lora" and {"embed_tokens", "lm_head"} & {*self.lora.modules}:
             yield "cut_vocabulary: found an adapter on embeddings or head, expected none: it would fit no other model"
+        if self.on_prompts and (self.start is None or self.cut_vocabulary):
+            yield "data: found prompts for a new model or a cut vocabulary, expected --start MODEL with all its tokens"
+        if self.on_prompts and not all(entry.startswith(PROMPTS) for entry in self.data):
+            yield f"data: found prompts beside {self.data}, expected prompts alone or none"
+        if self.keep_best and not self.hold_out:
+            yield "keep_best: found hold_out 0, expected a share that the best model is chosen by"
         if bool(self.first_stage_steps) != bool(self.first_stage_modules) or self.first_stage_steps >= self.steps:
             yield (
                 f"first_stage_steps: found {self.first_stage_steps} of {self.steps} and modules "
                 f"{self.first_stage_modules}, expected fewer than all steps, and modules for them; or neither"
             )
+
+    @property
+    def on_prompts(self) -> bool:
+        """Whether the data are prompts with completions."""
+        return any(entry.startswith(PROMPTS) for entry in self.data)
 
     @property
     def n_passes(self) -> int:
@@ -179,5 +203,7 @@ class TrainConfig:
 
     def longest(self, step: int) -> int:
         """Longest example of a step, in tokens; steps count from 1."""
+        if self.on_prompts:
+            return self.max_tokens
         growth = min(1.0, (step - 1) / max(1.0, self.growing_fraction * self.steps))
         return round(self.first_max_tokens + growth * (self.max_tokens - self.first_max_tokens))

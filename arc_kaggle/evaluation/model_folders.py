@@ -18,7 +18,7 @@ from arc_kaggle.system.inputs import open_input_file, read_json_file
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
 MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin", "adapter_*", *TOKENIZER_FILES)
 """The files of a model folder that its answers depend on, beside its card."""
-PART_OF_TRAINING = re.compile(r"checkpoints|step-\d+|ema")
+PART_OF_TRAINING = re.compile(r"checkpoints|step-\d+|ema|best")
 """Names of folders that `train` makes in its own."""
 Stamp = list[tuple[str, int, int]]
 """Path, size in bytes and time of change in nanoseconds of some files."""

@@ -1,28 +1,32 @@
 """A 4-bit base: linear layers in nf4 (Dettmers et al. 2023, arXiv:2305.14314), by bitsandbytes, for LoRA and answers.
 
-The head, the routers of experts and the embeddings stay as they are. In transformers 5 so do experts that are one
-stacked tensor instead of linear layers: a mixture-of-experts model shrinks by little.
+Named modules stay as they are: by default the head and, of a mixture of experts, the routers and the experts. In
+transformers 5 experts that are one stacked tensor instead of linear layers stay so whatever is named.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from arc_kaggle.config.engines import FOUR_BIT_SKIP
 from arc_kaggle.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
 
-LEFT_ALONE = ("lm_head", "embed_out", "gate", "router")
-"""Ends of the names of linear layers that are not quantised: heads and routers."""
+HEADS = ("lm_head", "embed_out")
+"""Names of heads, which are never quantised."""
 
 
-def nf4_options(compute: torch.dtype, device: torch.device) -> dict[str, Any]:
+def nf4_options(compute: torch.dtype, device: torch.device, skip: Sequence[str] = FOUR_BIT_SKIP) -> dict[str, Any]:
     """What `from_pretrained` takes to load a model in 4 bits onto a device. Raises ModelError without bitsandbytes.
 
-    The scales are quantised, too (double quantisation): 4.1 bits a weight instead of 4.5.
+    Modules named in `skip`, and all below them, are not quantised. The scales are quantised, too (double
+    quantisation): 4.1 bits a weight instead of 4.5.
     """
     if missing := [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]:
         raise ModelError(
@@ -31,12 +35,13 @@ def nf4_options(compute: torch.dtype, device: torch.device) -> dict[str, Any]:
         )
     from transformers import BitsAndBytesConfig
 
+    left_alone = [pattern for name in (*HEADS, *skip) for pattern in (name, rf"(.*\.)?{re.escape(name)}\.")]
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
-        llm_int8_skip_modules=list(LEFT_ALONE),
+        llm_int8_skip_modules=left_alone,
     )
     return {"quantization_config": quantization, "device_map": {"": device}}
 
@@ -52,7 +57,7 @@ def keep_one_layout(network: Any) -> Any:
     if isinstance(network.get_output_embeddings(), Linear4bit):
         raise ModelError(
             f"option four_bit: found the head of {type(network).__name__} in 4 bits, expected it left alone; its name "
-            f"ends in none of {', '.join(LEFT_ALONE)}"
+            f"ends in none of {', '.join(HEADS)}; name it with --four-bit-skip"
         )
     for layer in network.modules():
         if isinstance(layer, Linear4bit):

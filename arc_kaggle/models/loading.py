@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from arc_kaggle.config.engines import FOUR_BIT_SKIP
 from arc_kaggle.config.model import CARD_FILE, ModelOptions
 from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
@@ -62,6 +64,7 @@ def load_model(
     encoder: str = "",
     four_bit: bool = False,
     card: Path | None = None,
+    four_bit_skip: Sequence[str] = FOUR_BIT_SKIP,
 ) -> LoadedModel:
     """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
 
@@ -72,21 +75,50 @@ def load_model(
     capability 8.0 on, else fp16 (a T4 has no bf16).
     """
     folder = Path(folder)
+    network, autocast = _load_network(folder, precision, device, four_bit_skip if four_bit else None)
+    tokenizer = load_tokenizer(folder)
+    return in_notation(network, pick_preset(card or folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
+
+
+def load_text_model(
+    folder: Path,
+    precision: Precision = "auto",
+    device: str = "auto",
+    four_bit: bool = False,
+    four_bit_skip: Sequence[str] = FOUR_BIT_SKIP,
+) -> LoadedModel:
+    """Load a model folder for prompts of any text: nobody asks whether its tokenizer could write grids.
+
+    The notation of its card is kept, and answers end with the eos token. Raises ModelError, PromptError.
+    """
+    network, autocast = _load_network(folder, precision, device, four_bit_skip if four_bit else None)
+    tokenizer = load_tokenizer(folder)
+    notation = pick_preset(folder, tokenizer).notation(tokenizer)
+    end_id = tokenizer.eos_token_id
+    if end_id is None:
+        raise ModelError(f"model folder {folder}: found no eos token, expected one to end answers with")
+    pad_id = end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return LoadedModel(network.eval(), notation, end_id, pad_id, autocast)
+
+
+def _load_network(
+    folder: Path, precision: Precision, device: str, four_bit_skip: Sequence[str] | None
+) -> tuple[Any, torch.dtype | None]:
+    """(network on its device, autocast type); in 4 bits but for some modules where these are given."""
     target = pick_device(device)
     chosen = pick_precision(target, precision)
     on_cpu = target.type == "cpu"
-    options = nf4_options(DTYPES[chosen], target) if four_bit else {}
+    options = {} if four_bit_skip is None else nf4_options(DTYPES[chosen], target, four_bit_skip)
     network = load_network(folder, torch.float32 if on_cpu else DTYPES[chosen], **options)
-    tokenizer = load_tokenizer(folder)
     autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
-    network = keep_one_layout(network) if four_bit else network.to(target)
-    return in_notation(network, pick_preset(card or folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
+    return (network.to(target) if four_bit_skip is None else keep_one_layout(network)), autocast
 
 
 def load_asked(options: ModelOptions) -> LoadedModel:
     """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`."""
     where = options.model, options.precision, options.device
-    return load_model(*where, options.prompt, options.encoder, options.four_bit, options.card_folder)
+    four_bit = options.four_bit, options.card_folder, options.four_bit_skip
+    return load_model(*where, options.prompt, options.encoder, *four_bit)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

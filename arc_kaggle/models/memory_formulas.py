@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.config.answer import GenerateConfig
+from arc_kaggle.config.engines import FOUR_BIT_SKIP
 from arc_kaggle.config.tune import LoraConfig, TuneConfig
 from arc_kaggle.errors import ModelError
-from arc_kaggle.models.four_bit import LEFT_ALONE
+from arc_kaggle.models.four_bit import HEADS
 from arc_kaggle.system.inputs import open_input_file, read_json_file
 from arc_kaggle.system.integers import round_up
 
@@ -77,7 +78,7 @@ class Shape:
             if n_rows == self.n_tokens and not (self.tied and name == "lm_head"):
                 total += (min(n_rows, MOST_KEPT) if cut else n_rows) * width * itemsize
             elif n_rows != self.n_tokens:
-                packed = four_bit and name not in LEFT_ALONE
+                packed = four_bit and not {*path.split(".")} & {*HEADS, *FOUR_BIT_SKIP}
                 total += n_rows * width * (NF4_BITS / 8 if packed else itemsize)
         return int(total)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from arc_kaggle.config.train import TrainConfig
+from arc_kaggle.models.card import read_card
+from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.training.average import MovingAverage
 from arc_kaggle.training.checkpoint import Checkpoint, Progress, save_checkpoint
 from arc_kaggle.training.log import Row, TrainLog
 from arc_kaggle.training.packing import Batch, BatchStream
 from arc_kaggle.training.trainee import Facts, Trainee, Weights, first_stage_weights
-from arc_kaggle.training.validation import Validation
 from arc_kaggle.tuning.distributed import Team
 from arc_kaggle.tuning.optimizer import Optimizer
 
@@ -50,6 +51,17 @@ def stages_of(config: TrainConfig, weights: Weights) -> list[Stage]:
     return stages
 
 
+class Measuring(Protocol):
+    """What measures a model whenever it is saved."""
+
+    @property
+    def n_puzzles(self) -> dict[str, int]: ...
+
+    def measure(self, model: LoadedModel, prefix: str = "") -> dict[str, float | int | None]:
+        """Its losses and scores, named with `PREFIXvalidation_` before them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
     """What a run works with, none of which changes with its steps."""
@@ -59,7 +71,7 @@ class Surroundings:
     """The options that shape its results; a checkpoint holds them."""
     trainee: Trainee
     stream: BatchStream
-    validation: Validation
+    validation: Measuring
     team: Team
     facts: Callable[[Progress, Row], Facts]
     """The facts of the model card."""
@@ -152,6 +164,8 @@ class TrainLoop:
         begun = time.monotonic()
         row |= self.measure()
         self._save_model(config.out, row)
+        if config.keep_best and self._is_best(row):
+            self._save_model(config.out / "best", row)
         log.write(row)  # before the checkpoint: a run that goes on from it keeps the rows up to its step
         checkpoint = Checkpoint(progress, self.around.settings, self.state())
         write_model = partial(self._save_model, row=row)
@@ -167,6 +181,11 @@ class TrainLoop:
                 row |= self.around.validation.measure(model, "ema_")
         self.clock.took_to_save(time.monotonic() - begun)
         return row
+
+    def _is_best(self, row: Row) -> bool:
+        """Whether the validation loss is below that of the model which is kept as the best."""
+        card = read_card(self.config.out / "best")
+        return card is None or row["validation_loss"] < card.facts["validation_loss"]
 
     def _save_model(self, folder: Path, row: Row) -> None:
         facts = self.around.facts(self.progress, row)

@@ -157,9 +157,9 @@ def _named_apart(sources: Sequence[FileSource | SynthSource]) -> Iterator[Source
 
 def _source(entry: str, config: TrainConfig, finder: LeakFinder, leaks: list[str]) -> FileSource | SynthSource:
     name, _, text = entry.partition("=")
-    weight = _number(entry, text or "1", "weight", float("inf"))
+    weight = named_number(entry, text or "1", "weight", float("inf"))
     if name == "synth" or name.startswith("synth:"):
-        difficulty = _number(entry, name.partition(":")[2] or "1", "difficulty", 1.0)
+        difficulty = named_number(entry, name.partition(":")[2] or "1", "difficulty", 1.0)
         return SynthSource(name, weight, difficulty, config.max_pairs, finder)
     if name.startswith(DEMONSTRATIONS):
         return _demonstrations(entry, name.removeprefix(DEMONSTRATIONS), weight)
@@ -181,7 +181,8 @@ def _demonstrations(entry: str, source: str, weight: float) -> FileSource:
     return FileSource(DEMONSTRATIONS + Path(source).name, weight, rules, ())
 
 
-def _number(entry: str, text: str, what: str, most: float) -> float:
+def named_number(entry: str, text: str, what: str, most: float) -> float:
+    """The number behind a source's name, over 0. Raises ConfigError."""
     number = float(text) if re.fullmatch(r"\d*\.?\d+(e-?\d+)?", text) else -1.0
     if not 0 < number <= most or number == float("inf"):
         limit = "over 0" if most == float("inf") else f"over 0, up to {most:g}"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
-from arc_kaggle.training.examples import ExampleSource
 
 Ids = NDArray[np.int64]
 T = TypeVar("T")
@@ -37,11 +37,26 @@ class Batch(NamedTuple, Generic[T]):
     """Tokens without padding."""
 
 
+class Examples(Protocol):
+    """Where examples come from."""
+
+    @property
+    def config(self) -> TrainConfig: ...
+
+    def draw(self, rng: np.random.Generator, max_tokens: int) -> Example:
+        """One example of at most `max_tokens` tokens. Raises ConfigError where there is none."""
+        ...
+
+    def try_draw(self, rng: np.random.Generator, max_tokens: int) -> Example | None:
+        """One such example; None where what was drawn does not fit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchStream:
     """`stream[step, number]`: the batches of one pass of one step; steps count from 1."""
 
-    source: ExampleSource
+    source: Examples
     pad_id: int
 
     def __getitem__(self, key: tuple[int, int]) -> list[Batch[Ids]]:
@@ -55,7 +70,7 @@ class BatchStream:
 
 
 def fill_rows(
-    source: ExampleSource, rng: np.random.Generator, longest: int, shape: tuple[int, int], pad_id: int
+    source: Examples, rng: np.random.Generator, longest: int, shape: tuple[int, int], pad_id: int
 ) -> Batch[Ids]:
     """One batch of full rows: every example goes where it leaves least room, and is drawn to fit the largest room.
 
@@ -98,7 +113,7 @@ def pack(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch[I
 
 
 def fill_buckets(
-    source: ExampleSource, rng: np.random.Generator, longest: int, n_tokens: int, pad_id: int
+    source: Examples, rng: np.random.Generator, longest: int, n_tokens: int, pad_id: int
 ) -> list[Batch[Ids]]:
     """Batches of one example a row, about `n_tokens` tokens in all, padding included."""
     bucket = source.config.bucket

@@ -14,15 +14,17 @@ from arc_kaggle.config.options import names_aside
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.card import read_card
+from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.text.tokenizer_checks import check_example
 from arc_kaggle.training.checkpoint import Progress, load_checkpoint
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import Row, check_trackers
-from arc_kaggle.training.loop import Clock, Surroundings, TrainLoop
+from arc_kaggle.training.loop import Clock, Measuring, Surroundings, TrainLoop
 from arc_kaggle.training.mixture import Mixture, load_mixture
-from arc_kaggle.training.packing import BatchStream
+from arc_kaggle.training.packing import BatchStream, Examples
+from arc_kaggle.training.prompt_data import PromptMixture, PromptSource, load_prompt_mixture
 from arc_kaggle.training.trainee import Facts, make_trainee
-from arc_kaggle.training.validation import Validation, make_validation
+from arc_kaggle.training.validation import make_validation
 from arc_kaggle.tuning.distributed import Team, join_team
 
 
@@ -39,12 +41,10 @@ def train(config: TrainConfig) -> Facts:
     checkpoint = load_checkpoint(config.out / "checkpoints", settings)
     team = join_team()
     check_team(config, team)
-    mixture = load_mixture(config)
+    mixture = load_prompt_mixture(config) if config.on_prompts else load_mixture(config)
     trainee = make_trainee(config, team.device)
     model = trainee.model
-    source = ExampleSource(mixture, model.notation, config)
-    check_first(source)
-    validation = make_validation(source, model.pad_id)
+    source, validation = data_of(config, mixture, model)
 
     def facts(progress: Progress, row: Row) -> Facts:
         return card_facts(config, mixture, validation, progress, row)
@@ -58,6 +58,16 @@ def train(config: TrainConfig) -> Facts:
     card = read_card(config.out)
     assert card is not None, "a run ends with a saved model"
     return card.facts
+
+
+def data_of(config: TrainConfig, mixture: Mixture | PromptMixture, model: LoadedModel) -> tuple[Examples, Measuring]:
+    """What is trained on and what is validated on, in a model's tokens. Raises PromptError, ConfigError."""
+    if isinstance(mixture, PromptMixture):
+        prompts = PromptSource(mixture, model.tokenizer, config)
+        return prompts, prompts.validation(model.pad_id)
+    source = ExampleSource(mixture, model.notation, config)
+    check_first(source)
+    return source, make_validation(source, model.pad_id)
 
 
 def check_team(config: TrainConfig, team: Team) -> None:
@@ -80,7 +90,9 @@ def settings_of(config: TrainConfig) -> Row:
     return {name: value for name, value in config_to_json(config).items() if name not in names_aside(TrainConfig)}
 
 
-def card_facts(config: TrainConfig, mixture: Mixture, validation: Validation, progress: Progress, row: Row) -> Facts:
+def card_facts(
+    config: TrainConfig, mixture: Mixture | PromptMixture, validation: Measuring, progress: Progress, row: Row
+) -> Facts:
     """What a reader must know of a model: data, leaks, tokens, time, losses, settings."""
     return {
         "data": [Path(entry).name for entry in config.data],

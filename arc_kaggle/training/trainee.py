@@ -17,7 +17,7 @@ from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.models.coordinate_embeddings import split
-from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, pick_precision, save_model
+from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, load_text_model, pick_precision, save_model
 from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
@@ -65,8 +65,12 @@ def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
         model.network.to(device)
         return model
     precision = config.precision if config.weights == "lora" else "fp32"
-    asked = config.prompt, config.encoder, config.four_bit, card_folder(config.start, config.adapter)
-    model = load_model(config.start, precision, str(device), *asked)
+    if config.on_prompts:
+        model = load_text_model(config.start, precision, str(device), config.four_bit, config.four_bit_skip)
+    else:
+        card = card_folder(config.start, config.adapter)
+        asked = config.prompt, config.encoder, config.four_bit, card, config.four_bit_skip
+        model = load_model(config.start, precision, str(device), *asked)
     if config.adapter and config.weights == "all":
         merge_in(model.network, config.adapter)
     return model

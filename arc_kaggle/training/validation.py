@@ -42,12 +42,12 @@ class Validation:
     def measure(self, model: LoadedModel, prefix: str = "") -> dict[str, float | int | None]:
         """Loss in nats, None without examples, and puzzles solved; of all, and of each source where there are more."""
         model.network.eval()
-        losses = {name: _summed(model, batches) for name, batches in self.examples.items()}
+        losses = {name: summed(model, batches) for name, batches in self.examples.items()}
         solved = self._solved(model)
         model.network.train()
-        row: dict[str, float | int | None] = {"loss": _mean(losses.values()), "solved": solved.total()}
+        row: dict[str, float | int | None] = {"loss": mean_of(losses.values()), "solved": solved.total()}
         for name in losses if len(losses) > 1 else ():
-            row |= {f"loss/{name}": _mean([losses[name]]), f"solved/{name}": solved[name]}
+            row |= {f"loss/{name}": mean_of([losses[name]]), f"solved/{name}": solved[name]}
         return {f"{prefix}validation_{key}": value for key, value in row.items()}
 
     @property
@@ -103,14 +103,20 @@ def _batches(rules: Iterable[tuple[Rule, Pairs]], source: ExampleSource, pad_id:
         rng = np.random.default_rng(int(unit_digest(rule.id) * 2**32))
         if example := source.example(pairs, rng, source.config.max_tokens):
             examples.append(example)
-    examples.sort(key=lambda example: len(example.ids))
-    for first in range(0, len(examples), 4):
-        group = examples[first : first + 4]
-        yield one_a_row(group, round_up(len(group[-1].ids), source.config.bucket), pad_id)
+    yield from in_batches(examples, source.config.bucket, pad_id)
+
+
+def in_batches(examples: Sequence[Example], bucket: int, pad_id: int) -> Iterator[Batch[Ids]]:
+    """Batches of four of like lengths."""
+    ordered = sorted(examples, key=lambda example: len(example.ids))
+    for first in range(0, len(ordered), 4):
+        group = ordered[first : first + 4]
+        yield one_a_row(group, round_up(len(group[-1].ids), bucket), pad_id)
 
 
 @torch.no_grad()
-def _summed(model: LoadedModel, batches: Sequence[Batch[Ids]]) -> Summed:
+def summed(model: LoadedModel, batches: Sequence[Batch[Ids]]) -> Summed:
+    """The loss of all labels of some batches."""
     sums = [
         summed_loss(model, *(torch.from_numpy(array).to(model.device) for array in (batch.ids, batch.labels)))
         for batch in batches
@@ -118,6 +124,7 @@ def _summed(model: LoadedModel, batches: Sequence[Batch[Ids]]) -> Summed:
     return sum(total.item() for total, _ in sums), sum(n_labels for _, n_labels in sums)
 
 
-def _mean(sums: Iterable[Summed]) -> float | None:
+def mean_of(sums: Iterable[Summed]) -> float | None:
+    """The mean loss in nats a label; None without labels."""
     totals, counts = zip(*sums, strict=True)
     return sum(totals) / sum(counts) if sum(counts) else None

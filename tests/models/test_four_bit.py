@@ -182,6 +182,13 @@ def test_all_weights_cannot_be_trained_in_four_bits(options: Any) -> None:
     assert SolveConfig("unread", Path("unwritten"), four_bit=True, tune=RECIPES["poe"]).four_bit
 
 
+def test_named_modules_stay_as_they_are_with_all_below_them(folder: Path) -> None:
+    model = load_model(folder, "fp32", "cpu", four_bit=True, four_bit_skip=("down_proj", "self_attn"))
+    layer = model.network.get_decoder().layers[0]
+    assert layer.mlp.down_proj.weight.dtype == layer.self_attn.q_proj.weight.dtype == torch.float32
+    assert layer.mlp.up_proj.weight.dtype == torch.uint8
+
+
 def test_without_the_package_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"^option four_bit: found no package bitsandbytes, .*arc_kaggle\[four-bit\]"):
@@ -189,6 +196,6 @@ def test_without_the_package_the_extra_is_named(folder: Path, monkeypatch: pytes
 
 
 def test_a_head_by_another_name_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arc_kaggle.models.four_bit.LEFT_ALONE", ("gate",))
+    monkeypatch.setattr("arc_kaggle.models.four_bit.HEADS", ("nothing",))
     with pytest.raises(ModelError, match="found the head of LlamaForCausalLM in 4 bits, expected it left alone"):
         load_model(folder, "fp32", "cpu", four_bit=True)

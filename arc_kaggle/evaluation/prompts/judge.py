@@ -1,0 +1,241 @@
+"""Judges models on a set of prompts: they answer one after the other, answers are scored, and a summary is written."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+
+from arc_kaggle.config.answer import Decoding
+from arc_kaggle.config.engines import VLLMConfig
+from arc_kaggle.config.json import config_to_json
+from arc_kaggle.config.prompts import PromptEvaluation
+from arc_kaggle.config.tune import LoraConfig
+from arc_kaggle.engines.base import Engine
+from arc_kaggle.engines.hf.engine import HFEngine
+from arc_kaggle.engines.vllm import Served, VLLMEngine
+from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
+from arc_kaggle.evaluation.prompts.answers import TextAnswer, TextPrediction, combined
+from arc_kaggle.evaluation.prompts.scores import Points, check_items, make_score, value_of
+from arc_kaggle.evaluation.statistics import Paired, mean_difference, wilson
+from arc_kaggle.models.loading import load_text_model, load_tokenizer
+from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.files import strict_json, write_atomically, write_json
+from arc_kaggle.tasks.prompt_sets import PromptItem, read_prompt_set
+from arc_kaggle.text.asking import Asking
+from arc_kaggle.tuning.tunable_weights import LoraAdapter
+
+TOGETHER = "combined"
+"""The column of all models together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptColumn:
+    """The answers of one model, or of all of them combined, with their points."""
+
+    name: str
+    answers: tuple[TextAnswer, ...]
+    points: Points
+    seconds: float
+
+
+def judge(config: PromptEvaluation) -> dict[str, Any]:
+    """Ask all models, write predictions.jsonl and summary.json, return the summary. Raises ArcKaggleErrors."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    items = read_prompt_set(config.data)
+    items = items[: config.first or len(items)]
+    check_items(items, config)
+    score = make_score(config)
+    columns: list[PromptColumn] = []
+    for model in find_model_folders(config.models, config.base):
+        begun = time.monotonic()
+        answers = ask(model, items, config)
+        columns.append(PromptColumn(model.name, answers, score(items, _values(answers)), time.monotonic() - begun))
+    if len(columns) > 1:
+        by_item = zip(items, zip(*(column.answers for column in columns), strict=True), strict=True)
+        together = tuple(_together(item, answers, config) for item, answers in by_item)
+        seconds = sum(column.seconds for column in columns)
+        columns.append(PromptColumn(TOGETHER, together, score(items, _values(together)), seconds))
+    config.out.mkdir(parents=True, exist_ok=True)
+    lines = (strict_json(line) + "\n" for column in columns for line in _lines(column, items))
+    write_atomically(config.out / "predictions.jsonl", "".join(lines))
+    summary = summary_of(columns, config)
+    write_json(config.out / "summary.json", summary)
+    return summary
+
+
+def _values(answers: Sequence[TextAnswer]) -> list[str | None]:
+    return [answer.value for answer in answers]
+
+
+def ask(model: ModelFolder, items: Sequence[PromptItem], config: PromptEvaluation) -> tuple[TextAnswer, ...]:
+    """One model's answers to all items."""
+    shots = read_prompt_set(config.shots_from)[: config.shots] if config.shots_from else ()
+    asking = Asking(load_tokenizer(model.base or model.folder), config.chat, config.prefix, shots)
+    engine = make_text_engine(model, asking.end_id(items[0]), _longest(items, asking, config), config)
+    try:
+        if config.score == "choice":
+            found = _choices(engine, model.name, items, asking)
+        else:
+            found = _texts(engine, model.name, items, asking, config)
+    finally:
+        if isinstance(engine, VLLMEngine):
+            engine.process.close()
+    del engine
+    gc.collect()
+    return tuple(_answer(item, predictions, config) for item, predictions in zip(items, found, strict=True))
+
+
+def _longest(items: Sequence[PromptItem], asking: Asking, config: PromptEvaluation) -> int:
+    return max(len(asking.ids(item)) for item in items) + config.max_new_tokens
+
+
+def make_text_engine(model: ModelFolder, end_id: int, longest: int, config: PromptEvaluation) -> Engine:
+    """What answers for a model, whose answers end with `end_id`; an adapter is on its base."""
+    folder, adapter = (model.base, model.folder) if model.base else (model.folder, None)
+    if config.engine == "vllm":
+        return _vllm(folder, adapter, end_id, longest)
+    quantised = config.four_bit, config.four_bit_skip
+    loaded = load_text_model(folder, config.precision, config.device, *quantised)
+    if adapter:
+        LoraAdapter(loaded, LoraConfig(), adapter)
+        loaded.network.eval()
+    return HFEngine(replace(loaded, autocast=None, end_id=end_id), config.tokens_per_batch)
+
+
+def _vllm(folder: Path, adapter: Path | None, end_id: int, longest: int) -> VLLMEngine:
+    from transformers import AutoConfig
+
+    from arc_kaggle.config.adapter import lora_of
+    from arc_kaggle.config.engines import VLLM_RANKS
+
+    shape = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    rank = next(each for each in VLLM_RANKS if each >= lora_of(adapter).rank) if adapter else VLLM_RANKS[0]
+    dtype = str(shape.dtype or "float32").removeprefix("torch.")
+    longest = min(longest, shape.max_position_embeddings)
+    engine = VLLMEngine(Served(folder, dtype, end_id, shape.vocab_size, longest, rank), VLLMConfig())
+    if adapter:
+        engine.use(engine.put(partial(copytree, adapter, dirs_exist_ok=True)))
+    return engine
+
+
+def _texts(
+    engine: Engine, name: str, items: Sequence[PromptItem], asking: Asking, config: PromptEvaluation
+) -> list[list[TextPrediction]]:
+    """For every item as many predictions as are asked for."""
+    prompts = [asking.ids(item) for item in items]
+    limits = [config.max_new_tokens] * len(prompts)
+    found: list[list[TextPrediction]] = [[] for _ in items]
+    for number in range(config.predictions):
+        decoding = Decoding(config.temperature, seed=config.seed + number)
+        for i, completion in engine.generate(prompts, limits, Deadline.never(), decoding=decoding):
+            ids = completion.ids[:-1] if completion.ended else completion.ids
+            text = str(asking.tokenizer.decode(ids.tolist()))
+            n_tokens = len(completion.ids)
+            found[i].append(TextPrediction(name, text, n_tokens, completion.ended, completion.log_prob))
+    return found
+
+
+def _choices(engine: Engine, name: str, items: Sequence[PromptItem], asking: Asking) -> list[list[TextPrediction]]:
+    """For every item one prediction a choice, with its likelihood."""
+    candidates = [[asking.answer_ids(item, choice) for choice in item.choices] for item in items]
+    found: list[list[TextPrediction]] = [[] for _ in items]
+    for i, nlls in engine.score([asking.ids(item) for item in items], candidates, Deadline.never()):
+        for choice, ids, nll in zip(items[i].choices, candidates[i], nlls, strict=True):
+            found[i].append(TextPrediction(name, choice, len(ids), True, -float(nll)))
+    return found
+
+
+def _answer(item: PromptItem, predictions: Sequence[TextPrediction], config: PromptEvaluation) -> TextAnswer:
+    if config.score == "choice":
+        totals = {choice: 0.0 for choice in item.choices}
+        for each in predictions:
+            totals[each.text] += each.mean_log_prob if config.per_token else each.log_prob
+        return TextAnswer(item.id, tuple(predictions), max(totals, key=totals.__getitem__).strip())
+    values = [(value, each) for each in predictions if (value := value_of(item.given + each.text, config)) is not None]
+    if config.score in ("exact", "similarity"):  # what is given is no part of the completion
+        values = [(value.removeprefix(item.given.strip()).strip(), each) for value, each in values]
+    return TextAnswer(item.id, tuple(predictions), combined(config.combine, values))
+
+
+def _together(item: PromptItem, answers: Sequence[TextAnswer], config: PromptEvaluation) -> TextAnswer:
+    """One answer from the predictions of all models."""
+    return _answer(item, [prediction for answer in answers for prediction in answer.predictions], config)
+
+
+def _lines(column: PromptColumn, items: Sequence[PromptItem]) -> Iterator[dict[str, Any]]:
+    for item, answer, points in zip(items, column.answers, column.points, strict=True):
+        yield {
+            "model": column.name,
+            "id": item.id,
+            "value": answer.value,
+            "points": points,
+            "invalid": answer.value is None,
+            "cut_off": answer.cut_off,
+            "completion": item.completion,
+            "predictions": [asdict(each) for each in answer.predictions],
+        }
+
+
+def summary_of(columns: Sequence[PromptColumn], config: PromptEvaluation) -> dict[str, Any]:
+    """What other tools read: `results` by model with a metric, its standard error and its 95% interval, and counts."""
+    first = columns[0]
+    return {
+        "data": config.data.name,
+        "metric": config.score,
+        "n": len(first.answers),
+        "results": {column.name: _result(column, config.score) for column in columns},
+        "compared_with_first": {column.name: _compared(column, first) for column in columns[1:]},
+        "settings": config_to_json(config),
+    }
+
+
+def _result(column: PromptColumn, metric: str) -> dict[str, Any]:
+    points = np.array(column.points)
+    n = len(points)
+    error = float(points.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    around = points.mean() - 1.96 * error, points.mean() + 1.96 * error
+    interval = wilson(int(points.sum()), n) if _is_binary(column) else around
+    return {
+        metric: float(points.mean()),
+        f"{metric}_stderr": error,
+        "interval_95": [float(bound) for bound in interval],
+        "invalid": sum(answer.value is None for answer in column.answers),
+        "cut_off": sum(answer.cut_off for answer in column.answers),
+        "tokens": sum(prediction.n_tokens for answer in column.answers for prediction in answer.predictions),
+        "seconds": round(column.seconds, 1),
+    }
+
+
+def _is_binary(column: PromptColumn) -> bool:
+    return {*column.points} <= {0.0, 1.0}
+
+
+def _compared(column: PromptColumn, first: PromptColumn) -> dict[str, Any]:
+    """Exact McNemar test of what is right or wrong; else the paired bootstrap of the mean difference."""
+    if _is_binary(column) and _is_binary(first):
+        pairs = list(zip(column.points, first.points, strict=True))
+        counts = [sum(1 for mine, other in pairs if (mine, other) == case) for case in ((1, 1), (1, 0), (0, 1))]
+        return Paired(len(pairs), *counts).to_json()
+    mine: dict[Hashable, float] = {**dict(enumerate(column.points))}
+    return asdict(mean_difference(mine, {**dict(enumerate(first.points))}, np.random.default_rng(0)))
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The summary as a table."""
+    metric = summary["metric"]
+    rows = [f"{summary['data']}: {summary['n']} items"]
+    rows.append(f"{'model':<32}{metric:>12}  {'95%':<16}{'invalid':>8}{'cut off':>8}")
+    for name, found in summary["results"].items():
+        interval = "..".join(f"{bound:.3f}" for bound in found["interval_95"])
+        rows.append(f"{name:<32}{found[metric]:>12.3f}  {interval:<16}{found['invalid']:>8}{found['cut_off']:>8}")
+    return "\n".join(rows)

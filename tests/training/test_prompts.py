@@ -1,0 +1,111 @@
+"""Training on prompts with completions: what is drawn, what is held out, and that it is learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prompt_models import write_set, write_text_model
+
+from arc_kaggle.config.train import TrainConfig
+from arc_kaggle.config.tune import OptimConfig
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.models.card import read_card
+from arc_kaggle.models.loading import load_text_model
+from arc_kaggle.text.tokens import NOT_TRAINED
+from arc_kaggle.training.log import read_log
+from arc_kaggle.training.prompt_data import PromptSource, load_prompt_mixture
+from arc_kaggle.training.session import train
+
+LINES = [{"prompt": f"input {i} grid", "completion": f"output {9 * i}"} for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text_model(tmp_path_factory.mktemp("base"))
+
+
+def config_of(tmp_path: Path, base: Path, **changes: Any) -> TrainConfig:
+    data = write_set(tmp_path / "set.jsonl", LINES)
+    options: dict[str, Any] = {
+        "start": base,
+        "steps": 4,
+        "tokens_per_batch": 128,
+        "bucket": 16,
+        "max_tokens": 64,
+        "precision": "fp32",
+        "save_every": 2,
+        "hold_out": 0.3,
+        "optim": OptimConfig(learning_rate=1e-2),
+    }
+    return TrainConfig(tmp_path / "out", (f"prompts:{data}",), **{**options, **changes})
+
+
+def test_held_out_questions_are_never_drawn(tmp_path: Path, base: Path) -> None:
+    config = config_of(tmp_path, base)
+    mixture = load_prompt_mixture(config)
+    source = PromptSource(mixture, load_text_model(base, "fp32", "cpu").tokenizer, config)
+    held = {item.question for item in mixture.files[0].held_out}
+    rng = np.random.default_rng(0)
+    drawn = {source.tokenizer.decode(source.draw(rng, 64).ids.tolist()).partition("output")[0] for _ in range(200)}
+    assert len(held) > 1 and len(drawn) == len(LINES) - len(held)
+    assert not held & drawn
+
+
+def test_weights_say_how_often_a_file_is_drawn(tmp_path: Path, base: Path) -> None:
+    other = write_set(tmp_path / "other.jsonl", [{"prompt": "task", "completion": "x"}])
+    config = config_of(tmp_path, base, hold_out=0.0)
+    both = TrainConfig(config.out, (*config.data, f"prompts:{other}=3"), start=base, hold_out=0.0)
+    source = PromptSource(load_prompt_mixture(both), load_text_model(base, "fp32", "cpu").tokenizer, both)
+    rng = np.random.default_rng(0)
+    n_other = sum("task" in source.tokenizer.decode(source.draw(rng, 64).ids.tolist()) for _ in range(400))
+    assert 250 < n_other < 350
+
+
+def test_longer_items_are_left_out_and_said(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_of(tmp_path, base)
+    write_set(tmp_path / "set.jsonl", [*LINES, {"prompt": "grid " * 200, "completion": "1"}])
+    PromptSource(load_prompt_mixture(config), load_text_model(base, "fp32", "cpu").tokenizer, config)
+    assert "left out 1 of" in capsys.readouterr().err
+    write_set(tmp_path / "set.jsonl", [{"prompt": "grid " * 200, "completion": "1"}])
+    with pytest.raises(ConfigError, match="found a file with no item to train on within 64 tokens"):
+        PromptSource(load_prompt_mixture(config), load_text_model(base, "fp32", "cpu").tokenizer, config)
+
+
+def test_completions_are_learnt_and_the_best_model_is_kept(tmp_path: Path, base: Path) -> None:
+    """The best has the lowest validation loss of all that were saved, the last one perhaps not."""
+    config = config_of(tmp_path, base, steps=40, save_every=5, keep_best=True)
+    train(config)
+    rows = read_log(config.out / "log.jsonl")
+    losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
+    assert min(losses) < losses[0] / 2
+    best = read_card(config.out / "best")
+    assert best is not None and best.facts["validation_loss"] == min(losses[1:])
+
+
+def test_validation_is_on_completions_whatever_is_trained(tmp_path: Path, base: Path) -> None:
+    for loss in ("everything", "last_output"):
+        config = config_of(tmp_path, base, loss=loss)
+        source = PromptSource(load_prompt_mixture(config), load_text_model(base, "fp32", "cpu").tokenizer, config)
+        n_trained = sum(int((example.labels != NOT_TRAINED).sum()) for example in source.examples[0])
+        n_tokens = sum(len(example.ids) for example in source.examples[0])
+        assert (n_trained == n_tokens) is (loss == "everything")
+        (batches,) = source.validation(0).examples.values()
+        texts = [source.tokenizer.decode(b.labels[b.labels != NOT_TRAINED].tolist()) for b in batches]
+        assert all(text.startswith("output") and "input" not in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"start": None}, "found prompts for a new model"),
+        ({"cut_vocabulary": True}, "found prompts for a new model or a cut vocabulary"),
+        ({"data": ("prompts:a.jsonl", "synth")}, "found prompts beside"),
+        ({"keep_best": True, "hold_out": 0.0}, "keep_best: found hold_out 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(base: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig(**{"out": Path("unwritten"), "data": ("prompts:a.jsonl",), "start": base, **changes})

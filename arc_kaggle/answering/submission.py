@@ -19,6 +19,7 @@ from arc_kaggle.tasks.grid import Grid, as_grid, grid_lists, same_grid
 from arc_kaggle.tasks.task import Query, Task
 
 ATTEMPT_NAMES = ("attempt_1", "attempt_2")
+SINGLE_CELLS = as_grid([[0]]), as_grid([[1]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,7 @@ def rule_grids(query: Query) -> RuleGrids:
 
 def without_rules(query: Query) -> RuleGrids:
     """The input and a single cell, which take no time."""
-    return RuleGrids((), (query.input, as_grid([[0]]), as_grid([[1]])))
+    return RuleGrids((), (query.input, *SINGLE_CELLS))
 
 
 def vote_task(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,6 +15,8 @@ Grid = NDArray[np.int8]
 
 MAX_SIDE = 30
 N_COLOURS = 10
+COLOURS = bytes(range(N_COLOURS))
+LISTS = {list, tuple}
 
 
 def as_grid(value: Any, where: str = "grid") -> Grid:
@@ -23,33 +25,44 @@ def as_grid(value: Any, where: str = "grid") -> Grid:
     Returns a read-only int8 copy, shape (height, width). Raises GridError, whose message begins with `where`.
     """
     rows = value.tolist() if isinstance(value, np.ndarray) else value
+    cells = _cells(rows)
+    if cells is None:
+        _refuse(rows, where)
+    return np.frombuffer(cells, dtype=np.int8).reshape(len(rows), -1)  # read-only, as bytes are
+
+
+def _cells(rows: Any) -> bytes | None:
+    """The cells of a grid, row by row; None where it breaks the contract. No Python code runs for each row or cell."""
+    if type(rows) not in LISTS or not set(map(type, rows)) <= LISTS:
+        return None
+    widths = set(map(len, rows))
+    if len(widths) != 1 or not (1 <= len(rows) <= MAX_SIDE and 1 <= min(widths) <= MAX_SIDE):
+        return None
+    if set(map(type, chain.from_iterable(rows))) != {int}:
+        return None
+    try:
+        cells = b"".join(map(bytes, rows))
+    except (ValueError, OverflowError):  # a cell that is no byte
+        return None
+    return None if cells.translate(None, COLOURS) else cells
+
+
+def _refuse(rows: Any, where: str) -> NoReturn:
+    """Raise GridError that names the first row or cell that is wrong."""
     _check_side(rows, where, "rows")
-    width = len(rows[0]) if isinstance(rows[0], (list, tuple)) else None
     for y, row in enumerate(rows):
-        if type(row) is list and len(row) == width and _is_fine(row):
-            continue  # nearly always: no message is made for nothing
         _check_side(row, f"{where}, row {y}", "cells")
-        if len(row) != width:
-            raise GridError(f"{where}, row {y}: found {len(row)} cells, expected {width} as in row 0")
-        if not _is_fine(row):
-            _refuse_cell(row, f"{where}, row {y}")
-    return np.frombuffer(b"".join(map(bytes, rows)), dtype=np.int8).reshape(len(rows), -1)  # read-only, as bytes are
-
-
-def _is_fine(row: Sequence[Any]) -> bool:
-    return 1 <= len(row) <= MAX_SIDE and set(map(type, row)) == {int} and min(row) >= 0 and max(row) < N_COLOURS
-
-
-def _refuse_cell(row: Sequence[Any], where: str) -> NoReturn:
-    for x, cell in enumerate(row):
-        if type(cell) is not int or not 0 <= cell < N_COLOURS:
-            kind = type(cell).__name__
-            raise GridError(f"{where}, column {x}: found {cell!r:.40} ({kind}), expected an integer 0..9")
-    raise AssertionError("a row without a wrong cell")
+        if len(row) != len(rows[0]):
+            raise GridError(f"{where}, row {y}: found {len(row)} cells, expected {len(rows[0])} as in row 0")
+        for x, cell in enumerate(row):
+            if type(cell) is not int or not 0 <= cell < N_COLOURS:
+                kind = type(cell).__name__
+                raise GridError(f"{where}, row {y}, column {x}: found {cell!r:.40} ({kind}), expected an integer 0..9")
+    raise AssertionError("a grid without a fault")
 
 
 def _check_side(value: Any, where: str, unit: str) -> None:
-    if not isinstance(value, (list, tuple)):
+    if type(value) not in LISTS:
         raise GridError(f"{where}: found {type(value).__name__}, expected a list of 1..{MAX_SIDE} {unit}")
     if not 1 <= len(value) <= MAX_SIDE:
         raise GridError(f"{where}: found {len(value)} {unit}, expected 1..{MAX_SIDE}")

@@ -12,14 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from arc_kaggle import __version__
-from arc_kaggle.config.command_line import known_defaults
 from arc_kaggle.config.json import nearest
 from arc_kaggle.config.saved import SOLVE_ALONE, saved_options
 from arc_kaggle.errors import ArcKaggleError, ConfigError
-from arc_kaggle.kaggle.machines import as_words
+from arc_kaggle.system.collector import collector_paused
 from arc_kaggle.system.threads import thread_environment
 
 COMMANDS = {
@@ -77,10 +74,15 @@ def run_command(name: str, words: Sequence[str]) -> int:
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise ConfigError(f"command {name!r}: no such command{nearest(name, COMMANDS)}; expected one of {known}")
-    run = import_module(f"arc_kaggle.commands.{name.replace('-', '_')}").run
-    kind = typing.get_type_hints(run, include_extras=True)["config"]
-    words = with_saved(name, words)
-    config: Any = tyro.cli(kind, args=words, prog=f"arc-kaggle {name}", **known_defaults(kind, words))
+    with collector_paused():  # what is imported and parsed here stays
+        import tyro  # late, for a command that is misspelt does not need it
+
+        from arc_kaggle.config.command_line import known_defaults
+
+        run = import_module(f"arc_kaggle.commands.{name.replace('-', '_')}").run
+        kind = typing.get_type_hints(run, include_extras=True)["config"]
+        words = with_saved(name, words)
+        config: Any = tyro.cli(kind, args=words, prog=f"arc-kaggle {name}", **known_defaults(kind, words))
     return int(run(config))
 
 
@@ -88,6 +90,8 @@ def with_saved(name: str, words: Sequence[str]) -> list[str]:
     """The words with the options of `--config FILE`, the config.json that a run has left; options given here win."""
     if name not in TAKE_SAVED or CONFIG not in words:
         return list(words)
+    from arc_kaggle.kaggle.machines import as_words
+
     at = words.index(CONFIG)
     if at + 1 == len(words):
         raise ConfigError(f"option {CONFIG.strip('-')}: found no file behind it, expected the config.json of a run")

@@ -93,6 +93,17 @@ def test_the_public_names_come_without_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_public_names_are_imported_when_they_are_asked_for() -> None:
+    """A worker imports the package and nothing that it does not use; every name is found, and no other."""
+    code = (
+        "import sys, arc_kaggle; print([m for m in sys.modules if m.startswith('arc_kaggle.') or m == 'tyro'])\n"
+        "print([n for n in arc_kaggle.__all__ if getattr(arc_kaggle, n).__name__ != n], set(arc_kaggle.__all__) <= "
+        "{*dir(arc_kaggle)}, hasattr(arc_kaggle, 'nothing'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "[] True False"]
+
+
 @pytest.mark.parametrize("room", [name for name in ROOMS if (PACKAGE / name).is_dir()])
 def test_a_room_says_what_it_is_for_and_what_it_may_import(room: str) -> None:
     words = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))) or ""

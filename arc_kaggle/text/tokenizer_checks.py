@@ -27,7 +27,7 @@ from arc_kaggle.text.encoders import (
 )
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.prompt import query_prompt, with_answer
-from arc_kaggle.text.tokens import NOT_TRAINED, Example, Tokenizer, token_ids, tokenize
+from arc_kaggle.text.tokens import NOT_TRAINED, Example, Tokenizer, each_token_ids, token_ids, tokenize
 
 CELL_SPECS = ("minimal", "repeat(3)", "separated('|')", "colours", "replace('ñò÷ûąćďęĚĞ')+minimal")
 """Ways to write cells that are tried where a tokenizer merges those asked for."""
@@ -104,7 +104,7 @@ Cut = list[str]
 def _first_merged(tokenizer: Tokenizer, encoder: GridEncoder) -> tuple[str, Cut, Cut] | None:
     """(a text, tokens found, tokens expected), as short as can be, where cells are not tokens of their own."""
     pieces, cells = _cell_pattern(encoder)
-    ids_of = {cell: token_ids(cell, tokenizer) for cell in cells}
+    ids_of = each_token_ids(cells, tokenizer)
     shortest = min(ids_of.values(), key=len)
     for cell, ids in ids_of.items():
         if len(ids) != len(shortest):

@@ -25,6 +25,7 @@ from arc_kaggle.run.messages import Done, Failed, Message, Order, Ready, Refused
 from arc_kaggle.run.worker.adapter_store import Adapters
 from arc_kaggle.run.worker.method import Method
 from arc_kaggle.run.worker.stages import Stages
+from arc_kaggle.system.collector import collector_paused
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.processes import die_with_parent
 from arc_kaggle.text.verdicts import check_verdicts
@@ -76,7 +77,8 @@ class WorkerServer:
     def __init__(self, setup: Setup, send: Callable[[Message], None]) -> None:
         started, config, self.send = time.monotonic(), setup.config, send
         try:
-            method = load_method(config)
+            with collector_paused():  # torch and transformers are a million objects that stay
+                method = load_method(config)
             if config.rescore.verify or config.tune.verify_share or config.rescore.pairs or config.tune.pair_share:
                 check_verdicts(method.notation)
         except ArcKaggleError as error:

@@ -35,6 +35,7 @@ COMMANDS = {
     "convert": "Write tasks in another form, reversed, or with one pair held out.",
     "train": "Make a model from training rules.",
     "import-gguf": "Make a model folder of a GGUF file.",
+    "convert-weights": "Write the base of a micro-step model as a plain folder.",
     "merge": "Merge a LoRA adapter into its base model.",
     "bundle": "Build, verify and install wheels for a notebook without a network.",
     "doctor": "Say whether a submission would run on this machine.",

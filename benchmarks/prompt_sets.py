@@ -213,8 +213,8 @@ def main() -> None:
     seed = int(sys.argv[sys.argv.index("--seed") + 1]) if "--seed" in sys.argv else 0
     train, test = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     out.mkdir(parents=True, exist_ok=True)
-    write(out / "rewrite-train.jsonl", rewrites(train, 100, test=False))
-    write(out / "rewrite-test.jsonl", rewrites(test, 40, test=True))
+    write(out / "rewrite-train.jsonl", rewrites(train, 60, test=False))
+    write(out / "rewrite-test.jsonl", rewrites(test, 20, test=True))
     write(out / "words-train.jsonl", word_problems(train, 100))
     write(out / "words-test.jsonl", word_problems(test, 40))
     write(out / "choices-test.jsonl", choices(test, 40))

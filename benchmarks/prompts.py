@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-EPOCH, N_EPOCHS = 10, 5
+EPOCH, N_EPOCHS = 6, 4
 """Steps in which as many examples are drawn as there are items, about; and epochs."""
 LORA = ("--weights", "lora", "--lora.rank", "8", "--lora.alpha", "16", "--optim.learning-rate", "1e-3")
 STEPS = ("--steps", str(EPOCH * N_EPOCHS), "--save-every", str(EPOCH), "--keep-checkpoints", str(N_EPOCHS))
@@ -48,16 +48,6 @@ def jobs(out: Path, model: Path, embeddings: Path | None) -> dict[str, list[str]
         )
 
     words = ("--score", "number", "--chat", "--max-new-tokens", 96)
-    ask("words-0", [model], "words-test", *words, "--prefix", TASK)
-    ask("words-0-no-prefix", [model], "words-test", *words)
-    shots = ("--shots-from", sets / "words-train.jsonl")
-    ask("words-4", [model], "words-test", *words, "--prefix", TASK, "--shots", 4, *shots)
-    ask("words-4-no-prefix", [model], "words-test", *words, "--shots", 4, *shots)
-    ask("words-4-of-5", [model], "words-test", *words, "--shots", 4, *shots, "--predictions", 5, "--temperature", 0.7)
-    ask("choices-0", [model], "choices-test", "--score", "choice", "--chat")
-    code = ("--score", "code", "--chat", "--max-new-tokens", 96)
-    ask("code-0", [model], "code-test", *code)
-    ask("code-2", [model], "code-test", *code, "--shots", 2, "--shots-from", sets / "code-train.jsonl")
     train("rewrite-completions", ["rewrite-train.jsonl"], "--loss", "last_output")
     train("rewrite-everything", ["rewrite-train.jsonl"], "--loss", "everything")
     if embeddings:
@@ -67,6 +57,16 @@ def jobs(out: Path, model: Path, embeddings: Path | None) -> dict[str, list[str]
             epochs = [out / name / "checkpoints" / f"step-{EPOCH * (i + 1):08d}" for i in range(N_EPOCHS)]
             ask(f"{name}-epochs", epochs, "rewrite-test", *similar, "--base", model)
             ask(f"{name}-joined", epochs[-3:], "rewrite-test", *similar, "--base", model, "--combine", "join")
+    ask("words-0", [model], "words-test", *words, "--prefix", TASK)
+    ask("words-0-no-prefix", [model], "words-test", *words)
+    shots = ("--shots-from", sets / "words-train.jsonl")
+    ask("words-4", [model], "words-test", *words, "--prefix", TASK, "--shots", 4, *shots)
+    ask("words-4-no-prefix", [model], "words-test", *words, "--shots", 4, *shots)
+    ask("choices-0", [model], "choices-test", "--score", "choice", "--chat")
+    code = ("--score", "code", "--chat", "--max-new-tokens", 96)
+    ask("code-0", [model], "code-test", *code)
+    ask("code-2", [model], "code-test", *code, "--shots", 2, "--shots-from", sets / "code-train.jsonl")
+    ask("words-4-of-5", [model], "words-test", *words, "--shots", 4, *shots, "--predictions", 5, "--temperature", 0.7)
     mixed = ["rewrite-train.jsonl", "words-train.jsonl"]
     train("mix-both", mixed, "--loss", "last_output")
     train("mix-words-alone", mixed[1:], "--loss", "last_output")

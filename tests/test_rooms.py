@@ -13,8 +13,8 @@ import pytest
 from imports import PACKAGE, TORCH, Import, brings, find_imports, imports, may_load_torch, modules
 
 ROOMS = (
-    *("errors", "system", "config", "tasks", "text", "models", "tuning", "engines", "answering", "drawing", "run"),
-    *("synth", "training", "evaluation", "kaggle", "commands", "arc_kaggle", "cli"),
+    *("errors", "system", "config", "tasks", "text", "models", "tuning", "engines", "micro", "answering", "drawing"),
+    *("run", "synth", "training", "evaluation", "kaggle", "commands", "arc_kaggle", "cli"),
 )
 """A room imports only from itself and from rooms before it; `arc_kaggle` is the package with its public names."""
 

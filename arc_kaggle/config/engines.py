@@ -14,7 +14,16 @@ EngineChoice = EngineName | Literal["auto"]
 TunerName = Literal["peft", "unsloth"]
 Name = TypeVar("Name", bound=str)
 Feature = Literal[
-    "sampling", "beams", "search", "scores", "lora", "all weights", "4 bits", "cut vocabulary", "grid positions"
+    "sampling",
+    "beams",
+    "search",
+    "scores",
+    "lora",
+    "all weights",
+    "4 bits",
+    "cut vocabulary",
+    "grid positions",
+    "micro steps",
 ]
 
 GRID_MODEL_TYPE = "arc_grid_lm"
@@ -31,13 +40,13 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DECODING: tuple[Feature, ...] = ("sampling", "beams", "search", "scores")
 
 ENGINES: Mapping[EngineName, frozenset[Feature]] = {
-    "hf": frozenset((*DECODING, "lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
+    "hf": frozenset((*DECODING, "lora", "all weights", "4 bits", "cut vocabulary", "grid positions", "micro steps")),
     "vllm": frozenset((*DECODING, "lora", "cut vocabulary")),  # adapters alone reach it, and its base is in one piece
     # there are no weights, so nothing of them is lacking
     "fake": frozenset(("search", "scores", "lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
 }
 TUNERS: Mapping[TunerName, frozenset[Feature]] = {
-    "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
+    "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary", "grid positions", "micro steps")),
     "unsloth": frozenset(("lora",)),  # it loads the folder itself, in one piece
 }
 

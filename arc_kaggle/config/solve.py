@@ -10,6 +10,7 @@ from typing import Annotated
 from arc_kaggle.config.adapter import ADAPTER_FILE, TASK_FILE, lora_of
 from arc_kaggle.config.answer import NEED_SCORES
 from arc_kaggle.config.engines import DECODING, Feature, check_engine, check_tuner
+from arc_kaggle.config.micro import has_micro_steps
 from arc_kaggle.config.model import ModelOptions, has_grid_positions
 from arc_kaggle.config.options import (
     ASIDE,
@@ -85,6 +86,12 @@ class SolveConfig(ModelOptions):
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
             )
+        changed = self.tune.weights != "none" or self.adapter or self.four_bit or self.joint_minutes
+        if has_micro_steps(self.model) and changed:
+            raise ConfigError(
+                f"option model: found a micro-step model with tune.weights {self.tune.weights!r}, expected --recipe "
+                "none, no adapter, no joint stage, no 4 bits; or take its base by `arc-kaggle convert-weights`"
+            )
         if self.joint_minutes and self.ray_address:
             raise ConfigError(
                 f"option joint_minutes: found {self.joint_minutes:g} on a cluster, expected one machine; leave the "
@@ -139,5 +146,6 @@ def wanted_features(config: SolveConfig) -> Iterator[Feature]:
         "4 bits": config.four_bit,
         "cut vocabulary": config.cut_vocabulary,
         "grid positions": has_grid_positions(config.model),
+        "micro steps": has_micro_steps(config.model),
     }
     return (feature for feature, is_wanted in features.items() if is_wanted)

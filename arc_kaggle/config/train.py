@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.engines import FOUR_BIT_SKIP
+from arc_kaggle.config.micro import MicroConfig
 from arc_kaggle.config.options import (
     ASIDE,
     MANY,
@@ -124,6 +125,8 @@ class TrainConfig:
     """The modules of the first stage, such as embed_tokens: any part of a weight's name."""
     first_stage_learning_rate: NotNegative | None = None
     """Peak learning rate of the first stage; that of --optim where it is not given."""
+    micro: MicroConfig = field(default_factory=MicroConfig)
+    """Micro-step decoding (docs/micro.md)."""
     ema: Share = 0.0
     """Decay of an exponential moving average of the weights, such as 0.999; less in the first steps. The average is
     saved in OUT/ema and validated beside the weights themselves. 0 means that there is none."""
@@ -183,6 +186,13 @@ class TrainConfig:
             yield "data: found prompts for a new model or a cut vocabulary, expected --start MODEL with all its tokens"
         if self.on_prompts and not all(entry.startswith(PROMPTS) for entry in self.data):
             yield f"data: found prompts beside {self.data}, expected prompts alone or none"
+        if self.in_micro_steps and (
+            self.start is None or self.cut_vocabulary or self.four_bit or self.batching == "packed" or self.ema
+        ):
+            yield (
+                "micro: found it for a new model, or with cut_vocabulary, four_bit, ema or packed batches, expected "
+                "--start MODEL and none of these"
+            )
         if self.keep_best and not self.hold_out:
             yield "keep_best: found hold_out 0, expected a share that the best model is chosen by"
         if bool(self.first_stage_steps) != bool(self.first_stage_modules) or self.first_stage_steps >= self.steps:
@@ -190,6 +200,11 @@ class TrainConfig:
                 f"first_stage_steps: found {self.first_stage_steps} of {self.steps} and modules "
                 f"{self.first_stage_modules}, expected fewer than all steps, and modules for them; or neither"
             )
+
+    @property
+    def in_micro_steps(self) -> bool:
+        """Whether a micro-step model is trained."""
+        return self.micro.segments != "none"
 
     @property
     def on_prompts(self) -> bool:

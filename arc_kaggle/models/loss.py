@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,15 @@ from arc_kaggle.text.tokens import NOT_TRAINED, Example
 
 TensorBatch = tuple[Tensor, Tensor, Tensor | None]
 """Ids, labels and, where rows hold several examples, positions; (batch, time) each."""
+
+
+@runtime_checkable
+class SumsItsLoss(Protocol):
+    """A network that predicts its labelled tokens in its own way."""
+
+    def summed_loss(self, ids: Tensor, labels: Tensor, positions: Tensor | None) -> tuple[Tensor, int]:
+        """As the function below."""
+        ...
 
 
 def collate(examples: Sequence[Example], pad_id: int, bucket: int) -> tuple[Tensor, Tensor]:
@@ -48,6 +57,9 @@ def summed_loss(model: LoadedModel, ids: Tensor, labels: Tensor, positions: Tens
     """
     targets = F.pad(labels[:, 1:], (0, 1), value=NOT_TRAINED)  # (batch, time): what each token is followed by
     kept = targets != NOT_TRAINED
+    if isinstance(model.network, SumsItsLoss):
+        with model.computing():
+            return model.network.summed_loss(ids, labels, positions)
     if parts := parts_of(model.network):
         return _loss_in_parts(model, parts, ids, positions, kept, targets[kept]), int(kept.sum())
     with model.computing(), _head_at(model.network, kept):

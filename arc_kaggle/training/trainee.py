@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from arc_kaggle.config.micro import has_micro_steps
 from arc_kaggle.config.model import card_folder
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.micro.folder import BASE, save_micro
+from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.models.coordinate_embeddings import split
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, load_text_model, pick_precision, save_model
 from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
+from arc_kaggle.models.weight_files import load_network
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.packing import pack
 from arc_kaggle.tuning.pretrained import merge_in
@@ -46,7 +51,8 @@ def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is not computed in less
     model = replace(_load(config, device), autocast=_autocast(config, device))
-    trainee = _lora(model, config) if config.weights == "lora" else _all_weights(model, config)
+    make = _micro if config.in_micro_steps else _lora if config.weights == "lora" else _all_weights
+    trainee = make(model, config)
     trainee.model.network.train()
     if config.checkpointing and model.network.supports_gradient_checkpointing:
         model.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -108,6 +114,26 @@ def _lora(model: LoadedModel, config: TrainConfig) -> Trainee:
         write_card(folder, ModelCard.of(model.notation, config.recipe, facts))
 
     return Trainee(model, _trained_weights(model), save)
+
+
+def _micro(model: LoadedModel, config: TrainConfig) -> Trainee:
+    """The base, or an adapter on it, with the new modules of a micro-step model. Raises ConfigError, ModelError."""
+    place = config.micro.reference or config.start
+    assert place is not None, "the config says where it starts"
+    reference = load_network(place / BASE if has_micro_steps(place) else place, torch.float32).to(model.device)
+    model.network.float()
+    adapter = LoraAdapter(model, config.lora, config.adapter) if config.weights == "lora" else None
+    if adapter:
+        adapter.reset(config.seed)
+    torch.manual_seed(config.seed)
+    network: Any = MicroLM(model.network, config.micro, reference)
+    whole = replace(model, network=network)
+
+    def save(folder: Path, facts: Facts) -> None:
+        base = deepcopy(adapter.peft_model).merge_and_unload() if adapter else model.network
+        save_micro(whole, folder, base, "none", facts)
+
+    return Trainee(whole, _trained_weights(whole), save)
 
 
 def _trained_weights(model: LoadedModel) -> Weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from arc_kaggle.answering.predict import Interpreter, predict
 from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.engines.hf.engine import HFEngine
+from arc_kaggle.micro.engine import MicroEngine
+from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.system.deadline import Deadline
@@ -63,7 +66,9 @@ class Validation:
             request for _, task in tasks.values() for request in make_requests(task, model.notation, self.config, rng)
         ]
         solved: Counter[str] = Counter()
-        interpreter = Interpreter(HFEngine(model), model.notation)
+        network: Any = model.network
+        engine = MicroEngine(model) if isinstance(network, MicroLM) else HFEngine(model)
+        interpreter = Interpreter(engine, model.notation)
         for found in predict(requests, interpreter, self.config, Deadline.never()):
             name, task = tasks[found.task_id]
             answer = task.test[0].output

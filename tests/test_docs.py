@@ -17,8 +17,9 @@ import pytest
 import tyro
 from test_rooms import ROOMS
 
-from arc_kaggle.cli import COMMANDS, known_defaults
+from arc_kaggle.cli import COMMANDS
 from arc_kaggle.config.answer import Selection
+from arc_kaggle.config.command_line import known_defaults
 from arc_kaggle.config.engines import ENGINES, TUNERS, Feature
 from arc_kaggle.text.encoders import ENCODERS
 

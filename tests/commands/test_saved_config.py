@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import tyro
 
-from arc_kaggle.cli import known_defaults, main, with_saved
+from arc_kaggle.cli import main, with_saved
 from arc_kaggle.commands.evaluate import EvaluateConfig
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
+from arc_kaggle.config.command_line import known_defaults
 from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.model import BOX_FOLDER, EngineOptions, ModelOptions, options_of
 from arc_kaggle.config.preflight import PreflightConfig

@@ -67,11 +67,16 @@ elif {patience!r}:
 
     wait = Pool.send
     Pool.send = lambda self, slot, job, order, cap: wait(self, slot, job, order, {patience!r})
+if "solve" in sys.orig_argv:
+    {supervisor}
+elif "train" in sys.orig_argv:
+    {trainer}
 """
 """A sitecustomize module. As long as a process lives it holds the lock of its .pid file, which names its parent; a
 worker runs `start` as it begins and `spoil` at every event of a job: its `begin`, before each prediction and score that
 was `found` is told, and its `end`. `prediction` has the task's id, and the view where there is one. With
-`patience` the supervisor ends a stage after so many seconds, however long it may take."""
+`patience` the supervisor ends a stage after so many seconds, however long it may take. `supervisor` and `trainer` are
+run as those begin; a trainer is a process of the joint stage."""
 
 
 def until_ready(out: Path, n_workers: int) -> str:
@@ -108,10 +113,11 @@ def fake_config(folder: Path, n_tasks: int = 6, **options: Any) -> SolveConfig:
     return SolveConfig(str(write_tasks(folder, n_tasks)), folder / "out", **chosen)
 
 
-def write_site(folder: Path, spoil: str = "pass", start: str = "pass", patience: float = 0.0) -> Path:
-    """A folder that makes the workers of whoever has it on PYTHONPATH fail as the two statements say."""
+def write_site(folder: Path, spoil: str = "pass", start: str = "pass", patience: float = 0.0, **others: str) -> Path:
+    """A folder that makes the processes of whoever has it on PYTHONPATH fail as the statements say."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sitecustomize.py").write_text(SITE.format(spoil=spoil, start=start, patience=patience), encoding="utf-8")
+    statements = {"spoil": spoil, "start": start, "supervisor": "pass", "trainer": "pass", **others}
+    (folder / "sitecustomize.py").write_text(SITE.format(patience=patience, **statements), encoding="utf-8")
     return folder
 
 

@@ -1,18 +1,23 @@
 """Chaos, short: half of the pairs of a fault and a stage, once, with every fault and every stage among them.
 
-All of them, often, are in benchmarks/chaos.py.
+One, two or three workers, of which the last one is loading. All of them, often, are in benchmarks/chaos.py.
 """
 
 from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
+from typing import Any
 
-from chaos import FAULTS, STAGES, reference, strike, summary
+import pytest
+from chaos import FAULTS, FEW_STEPS, JOINT, STAGES, reference, strike, summary
+from processes import tiny_model
 
-OPTIONS = ("--engine", "fake", "--recipe", "lora", "--rescore.n-views", "2", "--first-views", "4")
+COMMON = ("--rescore.n-views", "2", "--first-views", "4")
+OPTIONS = (*COMMON, "--engine", "fake", "--recipe", "lora")
+N_WORKERS = (1, 2, 3, 3, 2)
 
 
 def test_whatever_happens_nothing_finished_is_lost(tmp_path: Path) -> None:
@@ -20,13 +25,30 @@ def test_whatever_happens_nothing_finished_is_lost(tmp_path: Path) -> None:
     options = (*OPTIONS, "--plan", str(plan))
     with ThreadPoolExecutor(2) as pool:
         blows = [
-            pool.submit(strike, tmp_path / f"{i}", stage, fault, "fake", options, wanted, random.Random(i), 1.5)
-            for i, (stage, fault) in enumerate(product(STAGES, FAULTS))
+            pool.submit(strike, tmp_path / f"{i}", stage, fault, "fake", options, wanted, random.Random(i), 1.5, n)
+            for i, ((stage, fault), n) in enumerate(zip(product(STAGES, FAULTS), cycle(N_WORKERS), strict=False))
             if (STAGES.index(stage) + i) % 2
         ]
         found = summary([blow.result() for blow in blows])
-    bad = ("finished_stages_lost", "finished_stages_redone", "invalid_submissions", "different_submissions")
-    assert {name: found[name] for name in (*bad, "over_by_more_than_5_s", "not_through")} == dict.fromkeys(
-        (*bad, "over_by_more_than_5_s", "not_through"), 0
-    )
-    assert found["missed"] == 0 and found["runs"] == 12
+    assert_nothing_is_lost(found, 12)
+    assert set(found["runs_by_workers"]) == {1, 2, 3}
+    assert found["hits_while_a_worker_was_loading"] == 12 - found["runs_by_workers"][1]
+
+
+@pytest.mark.torch
+def test_a_joint_stage_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = (*tiny_model(tmp_path / "model"), *COMMON, "--joint-minutes", "3")
+    wanted, plan = reference(tmp_path / "reference", options, FEW_STEPS)
+    words = (*options, "--plan", str(plan))
+    words, fault = (*options, "--plan", str(plan)), "kill -9 of supervisor"
+    blow = strike(tmp_path / "killed", JOINT, fault, "real", words, wanted, random.Random(0), 60.0, 2)
+    assert_nothing_is_lost(summary([blow]), 1)
+    assert blow.n_runs == 2
+
+
+def assert_nothing_is_lost(found: dict[str, Any], n_runs: int) -> None:
+    names = ("finished_stages_lost", "finished_stages_redone", "invalid_submissions", "different_submissions")
+    none = (*names, "over_by_more_than_5_s", "not_through", "missed")
+    assert {name: found[name] for name in none} == dict.fromkeys(none, 0)
+    assert found["runs"] == n_runs

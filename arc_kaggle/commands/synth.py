@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from tqdm import tqdm
 
 from arc_kaggle.config.options import Count, Range, Seed, Share, check_ranges
 from arc_kaggle.drawing import draw_sheet
@@ -20,6 +19,7 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.synth.rules.catalogue import FAMILIES
 from arc_kaggle.synth.rules.sampling import Sample, sample
 from arc_kaggle.synth.sample import describe, is_verified, rule_id
+from arc_kaggle.system.steps import bar
 from arc_kaggle.tasks.conversions import write_pair_file
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.leaks import LeakFinder
@@ -108,7 +108,7 @@ def synth(config: SynthConfig) -> Written:
 
     def counted() -> Iterator[Sample]:
         rules = islice(draw_rules(config, finder, refused), config.n_rules)
-        for rule in tqdm(rules, total=config.n_rules, unit="rule"):
+        for rule in bar(rules, total=config.n_rules, unit="rule"):
             chains[rule.names] += 1
             if len(shown) < config.sheet_rules:
                 shown.append((describe(rule), rule.pairs[:SHEET_PAIRS]))

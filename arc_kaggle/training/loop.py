@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.models.card import read_card
 from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.system.steps import bar
 from arc_kaggle.training.average import MovingAverage
 from arc_kaggle.training.checkpoint import Checkpoint, Progress, save_checkpoint
 from arc_kaggle.training.log import Row, TrainLog
@@ -104,12 +104,12 @@ class TrainLoop:
             if not first and leads:
                 log.write({"step": 0, **self.measure()})
             self.clock.begin(self.progress.time_share)
-            with tqdm(total=config.steps, initial=first, unit="step", disable=not leads) as bar:
+            with bar(total=config.steps, initial=first, unit="step", disable=not leads) as shown:
                 for row in self._steps():
                     if leads:
                         self.keep(row, log)
-                    bar.update()
-                    bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_s"])
+                    shown.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=row["tokens_per_s"], refresh=False)
+                    shown.update()
         self.around.team.totals(0)  # none ends before the last model is saved
 
     def _steps(self) -> Iterator[Row]:

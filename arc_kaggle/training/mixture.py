@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, LeakError
+from arc_kaggle.system.steps import bar
 from arc_kaggle.tasks.dataset import load_rules, load_tasks
 from arc_kaggle.tasks.entries import skipping
 from arc_kaggle.tasks.leaks import LeakFinder
@@ -163,7 +163,7 @@ def _source(entry: str, config: TrainConfig, finder: LeakFinder, leaks: list[str
         return SynthSource(name, weight, difficulty, config.max_pairs, finder)
     if name.startswith(DEMONSTRATIONS):
         return _demonstrations(entry, name.removeprefix(DEMONSTRATIONS), weight)
-    read = tqdm(load_rules(name, skipping(config.skip_bad)), desc=name, unit="rule", delay=1)
+    read = bar(load_rules(name, skipping(config.skip_bad)), desc=name, unit="rule", delay=1)
     rules = [Rule(rule_id, pairs) for rule_id, pairs in read if len(pairs) >= 2]
     if not rules:
         raise ConfigError(f"data {entry!r}: found no rule with two pairs, expected one or more to train on")
@@ -198,7 +198,7 @@ def keep_clean(rules: Iterable[Rule], finder: LeakFinder) -> tuple[list[Rule], l
     A rule leaks by its id, and then as a whole, or by any of its pairs; it is dropped where it keeps fewer than two.
     """
     clean, leaks = [], []
-    for rule in tqdm(rules, desc="leak check", unit="rule"):
+    for rule in bar(rules, desc="leak check", unit="rule"):
         found = dict.fromkeys(rule.pairs, "") if rule.id in finder.ids else _leaking(rule, finder)
         if found:
             leaks.append(_leak_line(rule, found))

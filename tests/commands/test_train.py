@@ -47,12 +47,14 @@ def same_state(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     first = tiny_config(tmp_path)
     second, other = replace(first, out=tmp_path / "second"), replace(first, out=tmp_path / "other", seed=1)
     for config in (first, second, other):
         train(config)
         torch.rand(3)  # nothing depends on the global generator
+    told = capfd.readouterr().err
+    assert "3/3" in told and "loss=" in told and "\r" not in told  # lines in a log
     assert rows_of(first) == rows_of(second)
     assert [row["step"] for row in rows_of(first)] == [0, 1, 2, 3]
     assert same_state(state_of(first, 3), state_of(second, 3))

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from arc_kaggle.system.threads import SPIN_COUNT, WAITS, thread_environment
+from arc_kaggle.errors import ConfigError
+from arc_kaggle.system.hardware import n_cores
+from arc_kaggle.system.threads import SPIN_COUNT, WAITS, n_threads, thread_environment
 
 
 def test_a_process_is_told_how_threads_wait_and_how_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +24,19 @@ def test_a_process_is_told_how_threads_wait_and_how_many_they_are(monkeypatch: p
 def test_what_the_user_has_set_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "ACTIVE")
     assert thread_environment() == {}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("4", 4), ("4,2", 4), (" 3 , 2,1", 3), ("", n_cores())])
+def test_of_a_list_the_outermost_level_counts(text: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert n_threads() == expected
+
+
+@pytest.mark.parametrize("text", ["abc", "-1", "4.5", "²", "4;2"])
+def test_what_is_no_number_is_one_sentence(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with pytest.raises(ConfigError, match=f"environment variable OMP_NUM_THREADS: found '{text}', expected a number"):
+        n_threads()
 
 
 @pytest.mark.torch

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from arc_kaggle.errors import BundleError
 from arc_kaggle.kaggle.bundle import installer
@@ -23,6 +22,7 @@ from arc_kaggle.kaggle.bundle.profile import CHECKOUT, HERE, Profile, find_profi
 from arc_kaggle.kaggle.bundle.tools import own_wheel, run_pip
 from arc_kaggle.kaggle.bundle.verify import verify
 from arc_kaggle.system.paths import remove_below
+from arc_kaggle.system.steps import bar
 
 INSTALLER = "install.py"
 PART = ".part-"
@@ -78,13 +78,13 @@ def download(profile: Profile, locked: Sequence[LockedWheel], out: Path, temp: P
     """Bring the wheels of a lock into a folder, those that are missing or wrong; their true names."""
     total, wanted = sum(wheel.bytes for wheel in locked), [wheel for wheel in locked if not _is_there(wheel, out)]
     there = total - sum(wheel.bytes for wheel in wanted)
-    with tqdm(total=total, initial=there, unit="B", unit_scale=True, desc=profile.name) as bar:
+    with bar(total=total, initial=there, unit="B", unit_scale=True, desc=profile.name) as shown:
         remaining = iter(wanted)
         while some := list(islice(remaining, AT_ONCE)):
             _download_some(profile, some, temp / "wheels")
             for wheel in some:
                 _place(temp / "wheels" / wheel.file, out)
-                bar.update(wheel.bytes)
+                shown.update(wheel.bytes)
     return [wheel.file for wheel in locked]
 
 

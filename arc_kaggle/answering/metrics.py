@@ -27,7 +27,7 @@ Measure = Callable[[Query, Sequence[Prediction]], float]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A mean over tasks' queries with a 95% bootstrap interval."""
+    """A mean over the queries of tasks, with its 95% bootstrap interval."""
 
     mean: float
     low: float
@@ -38,12 +38,12 @@ class Score:
 
 
 def kaggle_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
-    """Kaggle's score: the mean over all test outputs of 1 where either attempt equals the answer in every cell."""
+    """Kaggle's score: the share of test outputs for which one of the two attempts equals the answer in every cell."""
     return _mean_over_queries(tasks, lambda query: float(is_solved(query, attempts[query.task.id][query.index])))
 
 
 def whole_tasks_score(attempts: AttemptsByTask, tasks: Sequence[Task]) -> Score:
-    """The mean over tasks of 1 where every test output is solved."""
+    """The share of tasks of which every test output is solved."""
     return mean_over_tasks([[float(n_solved(task, attempts[task.id]) == len(task.test))] for task in tasks])
 
 
@@ -53,7 +53,7 @@ def n_solved(task: Task, attempts: Sequence[Sequence[Grid]]) -> int:
 
 
 def model_score(attempts: AttemptsByTask, predictions: PredictionsByTask, tasks: Sequence[Task]) -> Score:
-    """The part of Kaggle's score that is the model's: outputs with a right attempt that one of its views gave."""
+    """The share of test outputs that the model solved: with a right attempt that one of its views gave."""
 
     def solved(query: Query) -> float:
         is_right = is_solved(query, attempts[query.task.id][query.index])
@@ -104,7 +104,7 @@ def answer_rank(query: Query, found: Sequence[Prediction]) -> int | None:
 def selection_scores(
     predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
 ) -> dict[Selection, tuple[Score, Score]]:
-    """Queries whose answer is ranked first, and among the first two, by every way to select that the evidence allows.
+    """Shares of queries whose answer is ranked first, and among the first two, by every rule that the evidence allows.
 
     Ways that need scores are left out where no candidate has any, `verify` where none has a verdict,
     `pairwise` where no two were compared.
@@ -120,7 +120,7 @@ def selection_scores(
 def first_and_second(
     way: Selection, predictions: PredictionsByTask, scores: ScoresByTask, tasks: Sequence[Task]
 ) -> tuple[Score, Score]:
-    """Queries whose answer is ranked first, and among the first two, by one way to select."""
+    """The shares of queries whose answer is ranked first, and among the first two, by one rule of selection."""
 
     def place(query: Query) -> int:
         of_query = [score for score in scores.get(query.task.id, ()) if score.query == query.index]
@@ -166,12 +166,12 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _mean_over_queries(tasks: Sequence[Task], of: Callable[[Query], float]) -> Score:
-    """Mean over queries; the interval resamples whole tasks, whose queries stand or fall together."""
+    """The mean over queries. The bootstrap resamples whole tasks, because the queries of a task are not independent."""
     return mean_over_tasks([[of(query) for query in task.queries] for task in tasks])
 
 
 def mean_over_tasks(per_task: Sequence[Sequence[float]]) -> Score:
-    """Mean of all values of some tasks; the interval resamples whole tasks. Raises TaskError where there is no task."""
+    """The mean of all values of some tasks; the bootstrap resamples whole tasks. Raises TaskError without any task."""
     if not per_task:
         raise TaskError("scoring: found no task, expected one or more")
     sums, counts = np.array([sum(v) for v in per_task]), np.array([len(v) for v in per_task])
@@ -200,4 +200,4 @@ MEASURES: dict[str, Measure] = {
     "vote_2": lambda query, found: float(answer_rank(query, found) in (1, 2)),
     "random2": _random2,
 }
-"""What `prediction_scores` means over queries, of one query each."""
+"""The measures of one query, of which `prediction_scores` takes the mean over queries."""

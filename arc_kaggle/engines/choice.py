@@ -15,12 +15,12 @@ from arc_kaggle.system.hardware import find_gpus, memory_ceiling, visible_gpus
 from arc_kaggle.text.encoders import parse_encoder
 
 USABLE = 0.97
-"""Of a GPU's memory, for processes; the rest is the driver's."""
+"""Share of a GPU's memory that processes can use; the driver holds the rest."""
 MOST_SHARE = 0.25
-"""Of a GPU, for a second copy of the weights: with more the engine that shares them with fine-tuning answers. A guess;
-it leaves models of 3B and more on 24 GB to that engine."""
+"""Largest share of a GPU for a second copy of the weights. Where it would take more, hf answers, which shares the
+weights with fine-tuning. The value is a guess: on 24 GB it leaves models of 3B and more to hf."""
 MOST_ANSWER = 2048
-"""Tokens of an answer, more than the largest grid has in any encoder but the repeating ones."""
+"""Most tokens of an answer: more than the largest grid has in any encoder but the repeating ones."""
 KINDS: dict[Kind, str] = {
     "together": "on one GPU with fine-tuning",
     "turns": "on one GPU in turns with fine-tuning",
@@ -65,7 +65,7 @@ def settle(config: SolveConfig, n_workers: int | None = None) -> Choice:
 
 
 def _choose(config: SolveConfig, machine: MachineMemory) -> Choice:
-    """vLLM where both fit one GPU with all keys and values, and a second copy of the weights is a small part of it."""
+    """Choose vLLM if it fits beside fine-tuning with its whole KV cache, and its weights take a small part."""
     try:
         demand = demand_of(config)
         placement = place(demand, machine, "together")
@@ -81,7 +81,7 @@ def _choose(config: SolveConfig, machine: MachineMemory) -> Choice:
 
 
 def _against_vllm(config: SolveConfig) -> Iterator[str]:
-    """What speaks against it before sizes do."""
+    """Why vLLM cannot be chosen, whatever the sizes are; empty if nothing speaks against it."""
     if config.ray_address:
         yield "on a cluster vllm has to be asked for"
     if not find_spec("vllm"):
@@ -97,7 +97,7 @@ def _against_vllm(config: SolveConfig) -> Iterator[str]:
 
 
 def max_rank(config: SolveConfig) -> int:
-    """vLLM's name for the rank of a run's adapters; 0 for a run without. Raises ConfigError for too high a rank."""
+    """The value of vLLM's `max_lora_rank` for a run; 0 without adapters. Raises ConfigError if the rank is too high."""
     if config.tune.weights == "none" and config.adapter is None:
         return 0
     for rank in VLLM_RANKS:
@@ -109,12 +109,12 @@ def max_rank(config: SolveConfig) -> int:
 
 
 def longest_text(config: SolveConfig) -> int:
-    """Tokens of a prompt and its answer, in vLLM."""
+    """The context length in tokens that vLLM needs: the longest prompt and its answer."""
     return config.generate.max_prompt_tokens + MOST_ANSWER
 
 
 def find_machine(config: SolveConfig, n_workers: int) -> MachineMemory | None:
-    """The GPUs that a run can use, by the smallest of them; None without one."""
+    """The memory of the GPUs that a run can use, all taken to be as small as the smallest; None without a GPU."""
     n_gpus = len(visible_gpus(config.device)) or int(config.device.startswith("cuda:"))
     sizes = [gpu.memory_gib for gpu in find_gpus()] if n_gpus else []
     if not sizes:
@@ -123,7 +123,7 @@ def find_machine(config: SolveConfig, n_workers: int) -> MachineMemory | None:
 
 
 def demand_of(config: SolveConfig) -> Demand:
-    """What a run takes of a GPU, by the folder of its model. Raises ModelError."""
+    """The GPU memory that a run takes, computed from the config of its model. Raises ModelError."""
     shape, tune = read_shape(config.model), config.tune
     itemsize = 4 if config.precision == "fp32" else 2
     weights = shape.weight_bytes(itemsize, cut=config.cut_vocabulary)

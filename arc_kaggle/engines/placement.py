@@ -14,9 +14,9 @@ from arc_kaggle.models.memory_formulas import GIB
 from arc_kaggle.system.integers import ceil_div
 
 RESERVE = 2 * GIB
-"""Bytes of a GPU for the context of vLLM's process, activations and graphs."""
+"""Bytes of a GPU that are left for the context of vLLM's process, its activations and its CUDA graphs."""
 HOST_RESERVE = 6 * GIB
-"""Bytes of the host for a worker's two processes, beside a model that waits there for its turn."""
+"""Bytes of host memory for a worker's two processes, beside a model that waits there for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Demand:
     """Bytes that the largest fine-tuning and the answers of one worker take."""
 
     held: int
-    """Weights that fine-tuning holds, whether it is at work or not; 0 without fine-tuning."""
+    """Bytes of the weights that fine-tuning holds all the time; 0 without fine-tuning."""
     training: int
-    """What a step takes beside them."""
+    """Bytes of a training step beside the weights: gradients, optimizer states and activations."""
     served: int
-    """Weights that vLLM holds, and the adapters that it keeps room for."""
+    """Bytes of the weights that vLLM holds, and of the adapters that it keeps room for."""
     cache: int
-    """Keys and values that are wanted."""
+    """Bytes of the KV cache that is wanted."""
     least_cache: int
-    """Those of one prompt and its answer: vLLM does not start with less."""
+    """Bytes of the KV cache of one prompt and its answer; vLLM does not start with less."""
 
     @property
     def tuning(self) -> int:
@@ -40,41 +40,41 @@ class Demand:
 
     @property
     def serving(self) -> int:
-        """At the least."""
+        """Least bytes that vLLM needs: its weights and the smallest KV cache."""
         return self.served + self.least_cache + RESERVE
 
 
 @dataclass(frozen=True, slots=True)
 class MachineMemory:
-    """What workers share: GPUs of so many bytes each, and memory of the host."""
+    """The memory that workers share: that of each GPU, and that of the host, in bytes."""
 
     n_gpus: int
     gpu: int
     host: int
     n_workers: int = 0
-    """As many as asked for; one for each GPU, or pair of GPUs, where 0."""
+    """How many workers are asked for; 0 for one on each GPU or pair of GPUs."""
 
     def a_worker(self, n_each: int) -> int:
-        """Bytes of a GPU that a worker has, where each wants so many GPUs."""
+        """Bytes of GPU memory for each worker, if every worker takes so many GPUs."""
         n_shares = self.n_gpus // n_each
         return self.gpu // ceil_div(max(self.n_workers, n_shares), n_shares)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where both live, and the bytes of keys and values that vLLM can have there."""
+    """Where fine-tuning and vLLM live, and the bytes of KV cache that vLLM can have there."""
 
     kind: Kind
     cache: int
 
     @property
     def gpus_each(self) -> int:
-        """GPUs of a worker."""
+        """How many GPUs a worker takes."""
         return 2 if self.kind == "apart" else 1
 
 
 def place(demand: Demand, machine: MachineMemory, kind: Kind | None = None) -> Placement:
-    """The first way that fits, or the one that is named. Raises EngineError with all sizes where none does.
+    """Choose the first placement that fits, or the one that is named. Raises EngineError with all sizes if none does.
 
     Together nothing waits for anything. In turns vLLM is started anew for every task, which takes less than the second
     GPU of a pair that stands still; the tuned model waits in the memory of the host meanwhile. Apart needs that least.
@@ -109,7 +109,7 @@ def _lacking(kind: Kind, demand: Demand, machine: MachineMemory) -> Iterator[str
 
 
 def _room(kind: Kind, demand: Demand, machine: MachineMemory) -> int:
-    """For keys and values."""
+    """Bytes that are left for the KV cache."""
     beside = demand.tuning if kind == "together" else 0
     return machine.a_worker(2 if kind == "apart" else 1) - beside - demand.served - RESERVE
 

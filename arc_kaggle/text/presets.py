@@ -33,7 +33,7 @@ SYSTEM, USER, ANSWER, ASK, VERDICT = (
     f"{role}-TEXT-{digits}"
     for role, digits in (("SYSTEM", "0c51"), ("USER", "7f3a"), ("ANSWER", "e92b"), ("ASK", "41d0"), ("VERDICT", "b86c"))
 )
-"""Sentinels: they stand where the texts of a chat go, and in no chat template."""
+"""Sentinels that stand in place of the texts of a chat; no chat template contains them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _filled(fmt: PromptFormat, tokens: dict[str, str]) -> PromptFormat:
 
 @dataclass(frozen=True, slots=True)
 class ChatTexts:
-    """What a chat says around the grids: one user turn with the examples and the question, one turn that answers."""
+    """The texts of a chat around the grids: a user turn with the examples and the question, and a turn that answers."""
 
     begin: str
     input: str
@@ -81,17 +81,17 @@ class ChatTexts:
     end: str
     query_input: str
     answer: str
-    """How the turn that answers begins."""
+    """The text with which the answering turn begins."""
     verify: str = ""
-    """A second turn, which asks whether the answer is right; none where empty."""
+    """The question of a second turn, whether the answer is right; empty for no such turn."""
     against: str = ""
-    """A second turn, which asks for another answer, to compare two."""
+    """The question of a second turn for another answer, with which the first is compared."""
     choose: str = ""
-    """A third turn, which asks whether the first of two answers is right."""
+    """The question of a third turn, whether the first of two answers is right."""
 
 
 class ChatTokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer that has a chat template."""
+    """The part of a Hugging Face tokenizer with a chat template that is used here."""
 
     all_special_tokens: Sequence[str]
 
@@ -210,7 +210,7 @@ OUTPUT_FROM_EXAMPLES = ChatTexts(
     choose="Is the first of these two outputs the right one for the test case? Answer with yes or no.\n",
 )
 YES, NO = "yes", "no"
-"""Verdicts in a chat."""
+"""The two verdicts in a chat."""
 
 INPUT_FROM_INPUTS = ChatTexts(
     begin="Your task is to create a new grid that follows the same distribution as the input grids from the "
@@ -270,7 +270,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no-prefill": {"prefill": False},
     "extract": {"extract": "lines"},
 }
-"""What can be added to the name of a prompt, and the fields of its format that it sets."""
+"""The changes that can be added to the name of a prompt, with the fields of its format that each one sets."""
 
 
 def find_preset(name: str, tokenizer: Any) -> Preset:

@@ -40,7 +40,7 @@ class PromptFormat:
     output: str
     end: str
     query_input: str | None = None
-    """In place of `input` for the pair that is asked for; None where it is the same, as for the next two."""
+    """The text in place of `input` for the pair that is asked for; None for the same, as in the next two fields."""
     query_output: str | None = None
     query_end: str | None = None
     stop: str | None = None
@@ -48,8 +48,8 @@ class PromptFormat:
     prefill: bool = False
     """Whether the prompt gives what every encoded grid begins with, so that an answer is the rest of its text."""
     verify: str | None = None
-    """What asks whether an answer is right: the text between its stop token and the verdict; None where a model is
-    never asked, as for the next two."""
+    """The question whether an answer is right: the text between its stop token and the verdict. None if the model is
+    never asked, as in the next two fields."""
     right: str | None = None
     """The verdict on a right answer, one token."""
     wrong: str | None = None
@@ -57,8 +57,8 @@ class PromptFormat:
     """The text between a proposed answer's stop token and another answer that it is compared with; `verify` where it is
     None."""
     choose: str | None = None
-    """What asks behind the other answer whether the first of the two is right, before `right` or `wrong`; `verify`
-    where it is None."""
+    """The question after the other answer, whether the first of the two is right, before `right` or `wrong`; `verify`
+    is used if it is None."""
     extract: str | None = None
     """How an answer among other words is found: `lines` for the last run of whole lines that is a grid, or a regular
     expression whose first group, else whole match, is one; None where only exact answers count."""
@@ -98,7 +98,7 @@ class PromptFormat:
 
     @property
     def answer_end(self) -> str:
-        """What follows a grid in an answer, up to its stop token and with it."""
+        """The text that follows a grid in an answer, up to and including its stop token."""
         return self.for_query.split_end()[0]
 
     def split_end(self) -> tuple[str, str]:

@@ -25,7 +25,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within it the model has the averaged weights; then exactly its own again."""
+        """A context in which the model has the averaged weights; after it the model has exactly its own again."""
         own = [parameter.detach().clone() for parameter in self.parameters]
         self._put(self.averages)
         try:

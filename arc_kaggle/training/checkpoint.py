@@ -22,23 +22,23 @@ STATE_FILE, ABOUT_FILE = "state.pt", "about.json"
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is, all its resumes together."""
+    """The progress of a run, summed over all its resumed parts."""
 
     step: int = 0
     tokens: int = 0
     """Tokens without padding."""
     seconds: float = 0.0
     time_share: float = 0.0
-    """How much of the time of a run with a time limit is used, 0..1."""
+    """The share of its time limit that a run has used, 0..1; 0 without a limit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """`state` is what torch.save takes: weights in fp32, optimizer, average."""
+    """A checkpoint as a value; `state` is what torch.save takes: weights in fp32, optimizer, moving average."""
 
     progress: Progress
     settings: Mapping[str, Any]
-    """Options of the run that shape its results."""
+    """The options of the run that shape its results."""
     state: dict[str, Any]
 
 
@@ -69,12 +69,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int, save_model:
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
-    """Complete checkpoints, the newest last."""
+    """The folders of complete checkpoints, the newest last."""
     return sorted(path for path in folder.glob("step-*") if not path.name.endswith(".partial"))
 
 
 def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> Checkpoint | None:
-    """The newest checkpoint; None where there is none.
+    """Load the newest checkpoint; None if there is none.
 
     Raises ConfigError where it was made with other settings, ModelError where its content is not what was written.
     """
@@ -111,7 +111,7 @@ def check_settings(where: Path, found: Mapping[str, Any], expected: Mapping[str,
 
 
 def _dotted(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Options by the names that the command line gives them."""
+    """Flatten options to the dotted names that they have on the command line."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from ((f"{name}.{inner}", each) for inner, each in _dotted(value))

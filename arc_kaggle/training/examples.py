@@ -1,4 +1,4 @@
-"""Training examples on the fly: some pairs of a rule that fit, perhaps made into a new task, seen through a view."""
+"""Training examples are drawn on the fly: pairs of a rule, perhaps remade into a new task, in a random view."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_DRAWS = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExampleSource:
-    """Draws examples of a mixture in a model's prompt."""
+    """Draws training examples from a mixture of rules, in the prompt format of a model."""
 
     mixture: Mixture
     notation: Notation
@@ -39,7 +39,7 @@ class ExampleSource:
         object.__setattr__(self, "tokens_per_symbol", n_tokens / n_symbols(grid))
 
     def draw(self, rng: np.random.Generator, max_tokens: int) -> Example:
-        """One example of at most `max_tokens` tokens. Raises ConfigError where no two pairs of any rule fit."""
+        """Draw one example of at most `max_tokens` tokens. Raises ConfigError where no two pairs of any rule fit."""
         for _ in range(MOST_DRAWS):
             if example := self.try_draw(rng, max_tokens):
                 return example
@@ -49,12 +49,12 @@ class ExampleSource:
         )
 
     def try_draw(self, rng: np.random.Generator, max_tokens: int) -> Example | None:
-        """An example of one rule; None where no two of its pairs fit."""
+        """Draw an example of one rule; None if no two of its pairs fit."""
         pairs = self._choose(self.mixture.draw(rng), rng, max_tokens)
         return self.example(pairs, rng, max_tokens) if len(pairs) >= 2 else None
 
     def _choose(self, rule: Rule, rng: np.random.Generator, max_tokens: int) -> Pairs:
-        """As many pairs in random order as are wanted and may fit, remade in a share of the cases."""
+        """Choose pairs in random order, as many as are wanted and may fit, and remake them in a share of the cases."""
         most, symbols = self.config.max_pairs, (max_tokens - 1) / self.tokens_per_symbol
         wanted = int(rng.integers(min(3, most), most + 1))
         order = rng.permutation(np.flatnonzero(rule.lengths <= symbols))[: 2 * most]
@@ -65,11 +65,11 @@ class ExampleSource:
         return tuple(pairs[i] for i in choose_fitting(lengths, symbols, wanted))
 
     def _remade(self, pairs: Pairs, rng: np.random.Generator) -> Pairs:
-        """A new task may happen to be one of an evaluation set, which is left out."""
+        """Remake pairs into a new task; one that happens to be in an evaluation set is left out."""
         return tuple(pair for pair in remake(pairs, rng) if self.mixture.finder.find(pair) is None)
 
     def example(self, pairs: Pairs, rng: np.random.Generator, max_tokens: int) -> Example | None:
-        """The pairs in a random view, or as many of them as fit; None where no two do."""
+        """Make an example of the pairs in a random view, or of as many of them as fit; None if no two do."""
         view = sample_augmentation(rng, len(pairs), self.config.keep_background).apply_task(Task("", pairs, ()))
         make: MakePrompt = training_prompt
         notation = replace(self.notation, loss=self.config.loss)

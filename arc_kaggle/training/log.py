@@ -1,4 +1,4 @@
-"""The log of a training run: one JSON object a line, one line a step; and on a dashboard, where that is asked for."""
+"""The log of a training run: one JSON object for each step, on a line of its own, and a dashboard if asked for."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from arc_kaggle.system.files import strict_json
 
 Row = dict[str, Any]
 Tracker = tuple[Callable[[Row], None], Callable[[], None]]
-"""What takes a row, and what ends it."""
+"""Two functions of a dashboard: one takes a row, one ends the run."""
 
 
 class TrainLog:
-    """Appends rows to OUT/log.jsonl. Those after `step`, which a stopped run wrote and this one will write again, go.
+    """Appends rows to OUT/log.jsonl. Rows after `step`, which a stopped run wrote and this one repeats, are removed.
 
     Only the process that `leads` a team writes.
     """
@@ -45,7 +45,7 @@ class TrainLog:
 
 
 def keep_rows(path: Path, step: int) -> None:
-    """Leave the rows up to a step in a log, none for step 0; replaced as a whole."""
+    """Keep the rows of a log up to a step, none for step 0. The file is replaced as a whole."""
     kept = [row for row in read_log(path) if row["step"] <= step] if step else []
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
@@ -54,7 +54,7 @@ def keep_rows(path: Path, step: int) -> None:
 
 
 def read_log(path: Path) -> list[Row]:
-    """All whole rows: a run that was killed may leave a last line without its end. None where there is no file."""
+    """Read all whole rows, because a killed run may leave a torn last line; no rows if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

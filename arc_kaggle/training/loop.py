@@ -33,7 +33,7 @@ Batches = list[Batch[Tensor]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Steps from `first` to `last`, counted from 1, in which some of the weights are trained."""
+    """A stage of training: the steps from `first` to `last`, counted from 1, and the weights that they train."""
 
     first: int
     last: int
@@ -42,7 +42,7 @@ class Stage:
 
 
 def stages_of(config: TrainConfig, weights: Weights) -> list[Stage]:
-    """One stage; or first some modules alone, then all."""
+    """The stages of a run: one, or two of which the first trains some modules alone."""
     n_first, rate = config.first_stage_steps, config.optim.learning_rate
     stages = [Stage(n_first + 1, config.steps, weights, rate)]
     if n_first:
@@ -52,33 +52,33 @@ def stages_of(config: TrainConfig, weights: Weights) -> list[Stage]:
 
 
 class Measuring(Protocol):
-    """What measures a model whenever it is saved."""
+    """The protocol of validation: it measures a model whenever that is saved."""
 
     @property
     def n_puzzles(self) -> dict[str, int]: ...
 
     def measure(self, model: LoadedModel, prefix: str = "") -> dict[str, float | int | None]:
-        """Its losses and scores, named with `PREFIXvalidation_` before them."""
+        """Losses and scores of a model; their names begin with `PREFIXvalidation_`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
-    """What a run works with, none of which changes with its steps."""
+    """The parts of a run that do not change with its steps."""
 
     config: TrainConfig
     settings: Row
-    """The options that shape its results; a checkpoint holds them."""
+    """The options that shape the results of the run; every checkpoint holds them."""
     trainee: Trainee
     stream: BatchStream
     validation: Measuring
     team: Team
     facts: Callable[[Progress, Row], Facts]
-    """The facts of the model card."""
+    """Computes the facts of the model card."""
 
 
 class TrainLoop:
-    """One run, perhaps one that goes on: all that changes with its steps."""
+    """The state of a run, new or resumed: all that changes with its steps."""
 
     def __init__(self, around: Surroundings, clock: Clock) -> None:
         self.around, self.clock, self.config = around, clock, around.config
@@ -89,7 +89,7 @@ class TrainLoop:
         self.optimizer = self._optimizer_of(self.stages[0])
 
     def _optimizer_of(self, stage: Stage) -> Optimizer:
-        """A new optimizer; what the stage does not train is frozen."""
+        """Make a new optimizer, and freeze the weights that the stage does not train."""
         config = self.config
         for name, weight in self.weights.items():
             weight.requires_grad_(name in stage.weights)
@@ -98,7 +98,7 @@ class TrainLoop:
         return Optimizer(model, trained, optim, n_steps, config.decay_fraction, self.around.team)
 
     def run(self) -> None:
-        """Do the steps that are left."""
+        """Do the remaining steps."""
         config, first, leads = self.config, self.progress.step, self.around.team.leads
         with closing(TrainLog(config, self.around.settings, first, leads)) as log:
             if not first and leads:
@@ -121,7 +121,7 @@ class TrainLoop:
             yield self._step(next(batches))
 
     def _batches(self) -> Iterator[Batches]:
-        """This process's batches of each step to come."""
+        """Yield the batches of this process for each coming step."""
         team, n_passes = self.around.team, self.config.n_passes
         mine, steps = range(team.rank, n_passes, team.size), range(self.progress.step + 1, self.config.steps + 1)
         workers = self.config.data_workers
@@ -156,7 +156,7 @@ class TrainLoop:
         return {"step": progress.step, "loss": loss, "learning_rate": rate, **counts}
 
     def keep(self, row: Row, log: TrainLog) -> None:
-        """Log a step; where it is due, validate, save the model, and then write a checkpoint, which is a model too."""
+        """Log a step. When it is due, validate, save the model, and write a checkpoint, which is a model folder too."""
         progress, config = self.progress, self.config
         at_end = progress.step == config.steps or progress.time_share >= 1
         if not at_end and progress.step % config.save_every:
@@ -173,7 +173,7 @@ class TrainLoop:
         self.clock.took_to_save(time.monotonic() - begun)
 
     def measure(self) -> Row:
-        """Validation of the weights and of their average."""
+        """Validate the weights, and their moving average."""
         begun, model = time.monotonic(), self.around.trainee.model
         row = self.around.validation.measure(model)
         if self.average:
@@ -183,7 +183,7 @@ class TrainLoop:
         return row
 
     def _is_best(self, row: Row) -> bool:
-        """Whether the validation loss is below that of the model which is kept as the best."""
+        """Whether the validation loss is below that of the best model so far."""
         card = read_card(self.config.out / "best")
         return card is None or row["validation_loss"] < card.facts["validation_loss"]
 
@@ -195,14 +195,14 @@ class TrainLoop:
                 self.around.trainee.save(folder / "ema", facts)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, beside the options and the step."""
+        """Everything that the next step depends on, except the options and the number of the step."""
         average = self.average.state() if self.average else None
         weights = {name: weight.detach() for name, weight in self.weights.items()}
         return {"weights": weights, "optimizer": self.optimizer.state(), "average": average}
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Be where the run was when it wrote this checkpoint."""
+        """Restore the state that the run had when it wrote this checkpoint."""
         self.progress = checkpoint.progress
         self.clock.seconds_before = checkpoint.progress.seconds
         for name, value in checkpoint.state["weights"].items():
@@ -215,7 +215,7 @@ class TrainLoop:
 
 
 class Clock:
-    """Seconds of a run with all its earlier parts, and how much of its time is used.
+    """The clock of a run: its seconds, earlier parts included, and the share of its time limit that is used.
 
     A part that goes on begins with the share that was used before it, and spreads the rest over the time that is left.
     """
@@ -229,16 +229,16 @@ class Clock:
         return self.seconds_before + time.monotonic() - self.started
 
     def begin(self, time_share: float) -> None:
-        """The first step of this part comes now; `time_share` was used before it."""
+        """Start the clock: the first step of this part comes now, after the share `time_share` of the time."""
         self.first_second, self.first_share = self.seconds, time_share
 
     def took_to_save(self, seconds: float) -> None:
-        """Set half as much again aside for the last saving."""
+        """Reserve one and a half times these seconds for the last saving."""
         self.saving_seconds = max(self.saving_seconds, 1.5 * seconds)
 
     @property
     def time_share(self) -> float:
-        """0..1, where 1 is when the last saving has to begin; 0 without a limit."""
+        """The share of the time that is used, 0..1; at 1 the last saving must begin. 0 without a limit."""
         if self.max_minutes is None:
             return 0.0
         left = 60 * self.max_minutes - self.saving_seconds - self.first_second

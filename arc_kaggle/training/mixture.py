@@ -1,4 +1,4 @@
-"""What a model is trained on: a weighted mixture of rules from files and of synthetic ones, clean of evaluation tasks.
+"""Training data: a weighted mixture of rules from files and of synthetic rules, without any evaluation task.
 
 A rule is a hidden rule with any number of pairs. Some are held out for validation: of a file those whose digest of the
 id falls below a share, of the generator those of the seeds 0, 1, 2 ..., which training never uses.
@@ -29,26 +29,26 @@ from arc_kaggle.tasks.task import Pair
 Pairs = tuple[Pair, ...]
 
 DEMONSTRATIONS = "demonstrations:"
-"""What a source begins with of which train pairs alone are taken, never a test pair."""
+"""The prefix of a source of which only train pairs are taken, never a test pair."""
 FIRST_TRAINING_SEED = 2**32
 """Seeds of synthetic rules: below it for validation, from it on for training."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """A hidden rule: pairs that all follow it."""
+    """Pairs that all follow one hidden rule."""
 
     id: str
     pairs: Pairs
     lengths: NDArray[np.int64] = field(init=False, repr=False)
-    """Symbols of each pair, (pairs,); see `pair_symbols`."""
+    """The number of symbols of each pair, shape (pairs,); see `pair_symbols`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lengths", np.array([pair_symbols(pair) for pair in self.pairs], dtype=np.int64))
 
 
 def pair_symbols(pair: Pair) -> int:
-    """Symbols of a pair in the minimal encoding, as it is or transposed, whichever is more."""
+    """The number of symbols of a pair in the minimal encoding: of the pair or of its transpose, whichever has more."""
     assert pair.output is not None, "rules hold known outputs only"
     as_is = n_symbols(pair.input) + n_symbols(pair.output)
     return max(as_is, n_symbols(pair.input.T) + n_symbols(pair.output.T)) + 1
@@ -64,7 +64,7 @@ class Source(Protocol):
     def weight(self) -> float: ...
 
     def draw(self, rng: np.random.Generator) -> Rule:
-        """A rule to train on."""
+        """Draw a rule to train on."""
         ...
 
     def held_out(self, n: int) -> Sequence[Rule]:
@@ -74,7 +74,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileSource:
-    """Rules of a task set or a file, each as likely as the others."""
+    """A source of the rules of a task set or a file; each one is equally likely."""
 
     name: str
     weight: float
@@ -90,7 +90,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SynthSource:
-    """Endless rules of `arc_kaggle.synth.sample`, up to a difficulty; pairs of evaluation sets are left out."""
+    """A source of endless synthetic rules up to a difficulty; rules with a pair of an evaluation set are left out."""
 
     name: str
     weight: float
@@ -113,7 +113,7 @@ class SynthSource:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """Sources to draw from, and what was found to be part of an evaluation set."""
+    """The sources of a training run, and the leaks that were found in them."""
 
     sources: tuple[Source, ...]
     finder: LeakFinder
@@ -121,19 +121,19 @@ class Mixture:
     """A line for each rule of a file with pairs of an evaluation set."""
 
     def draw(self, rng: np.random.Generator) -> Rule:
-        """A rule: first a source by its weight, then one of its rules."""
+        """Draw a rule: first a source by its weight, then one of its rules."""
         cumulative = np.cumsum([source.weight for source in self.sources])
         index = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
         return self.sources[min(index, len(self.sources) - 1)].draw(rng)
 
     @property
     def held_out_ids(self) -> list[str]:
-        """Ids of all rules of files that are held out."""
+        """The ids of all rules of files that are held out."""
         return sorted({rule.id for s in self.sources if isinstance(s, FileSource) for rule in s.validation})
 
 
 def load_mixture(config: TrainConfig) -> Mixture:
-    """The mixture that `data` describes. Raises LeakError, ConfigError, TaskError."""
+    """Load the mixture that `data` describes. Raises LeakError, ConfigError, TaskError."""
     finder = LeakFinder(task for name in config.against for task in load_tasks(name))
     leaks: list[str] = []
     sources = [_source(entry, config, finder, leaks) for entry in config.data]
@@ -148,7 +148,7 @@ def load_mixture(config: TrainConfig) -> Mixture:
 
 
 def _named_apart(sources: Sequence[FileSource | SynthSource]) -> Iterator[Source]:
-    """Files of one name in different folders get a number behind it."""
+    """Number the sources whose files have the same name in different folders."""
     seen: Counter[str] = Counter()
     for source in sources:
         seen[source.name] += 1
@@ -182,7 +182,7 @@ def _demonstrations(entry: str, source: str, weight: float) -> FileSource:
 
 
 def named_number(entry: str, text: str, what: str, most: float) -> float:
-    """The number behind a source's name, over 0. Raises ConfigError."""
+    """Parse the number after the name of a source; it must be over 0. Raises ConfigError."""
     number = float(text) if re.fullmatch(r"\d*\.?\d+(e-?\d+)?", text) else -1.0
     if not 0 < number <= most or number == float("inf"):
         limit = "over 0" if most == float("inf") else f"over 0, up to {most:g}"
@@ -193,7 +193,7 @@ def named_number(entry: str, text: str, what: str, most: float) -> float:
 
 
 def keep_clean(rules: Iterable[Rule], finder: LeakFinder) -> tuple[list[Rule], list[str]]:
-    """What of the rules is in no evaluation set, and a line for each leak.
+    """The rules without pairs of an evaluation set, and a line for each leak.
 
     A rule leaks by its id, and then as a whole, or by any of its pairs; it is dropped where it keeps fewer than two.
     """
@@ -227,5 +227,5 @@ def split_rules(rules: Sequence[Rule], hold_out: float) -> tuple[tuple[Rule, ...
 
 
 def unit_digest(text: str) -> float:
-    """A number 0..1 that follows from the text alone."""
+    """A number 0..1 that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:4], "big") / 2**32

@@ -24,37 +24,37 @@ T = TypeVar("T")
 class Batch(NamedTuple, Generic[T]):
     """Rows of tokens. Where `positions` begin anew at 0 in a row, another example begins, which sees none before it.
 
-    Of arrays where it is made, of tensors where it is trained on.
+    It holds arrays where it is made, and tensors where it is trained on.
     """
 
     ids: T
-    """(rows, time)"""
+    """Token ids, shape (rows, time)."""
     labels: T
-    """(rows, time), -100 where not trained."""
+    """Labels, shape (rows, time); -100 where a token is not trained."""
     positions: T | None
-    """(rows, time); None for one example a row."""
+    """Positions, shape (rows, time); None if every row is one example."""
     n_tokens: int
-    """Tokens without padding."""
+    """The number of tokens without padding."""
 
 
 class Examples(Protocol):
-    """Where examples come from."""
+    """The protocol of a source of training examples."""
 
     @property
     def config(self) -> TrainConfig: ...
 
     def draw(self, rng: np.random.Generator, max_tokens: int) -> Example:
-        """One example of at most `max_tokens` tokens. Raises ConfigError where there is none."""
+        """Draw one example of at most `max_tokens` tokens. Raises ConfigError if there is none."""
         ...
 
     def try_draw(self, rng: np.random.Generator, max_tokens: int) -> Example | None:
-        """One such example; None where what was drawn does not fit."""
+        """Draw one such example; None if it does not fit."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchStream:
-    """`stream[step, number]`: the batches of one pass of one step; steps count from 1."""
+    """All batches of a run: `stream[step, number]` are those of one pass of one step. Steps count from 1."""
 
     source: Examples
     pad_id: int
@@ -72,7 +72,7 @@ class BatchStream:
 def fill_rows(
     source: Examples, rng: np.random.Generator, longest: int, shape: tuple[int, int], pad_id: int
 ) -> Batch[Ids]:
-    """One batch of full rows: every example goes where it leaves least room, and is drawn to fit the largest room.
+    """Pack one batch of full rows by best fit: every example goes where it leaves least room.
 
     Room below an eighth of a row is left as it is, and so is all room once 20 rules in all had no two pairs that fit.
     """
@@ -97,7 +97,7 @@ def put_example(rows: list[list[Example]], room: list[int], example: Example) ->
 
 
 def pack(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch[Ids]:
-    """A batch of packed rows (rows, length). The first token of an example is never a target: nothing precedes it."""
+    """Make a batch of packed rows, shape (rows, length). The first token of an example is never a target."""
     ids = np.full((len(rows), length), pad_id, dtype=np.int64)
     labels = np.full_like(ids, NOT_TRAINED)
     positions = np.zeros_like(ids)
@@ -115,7 +115,7 @@ def pack(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch[I
 def fill_buckets(
     source: Examples, rng: np.random.Generator, longest: int, n_tokens: int, pad_id: int
 ) -> list[Batch[Ids]]:
-    """Batches of one example a row, about `n_tokens` tokens in all, padding included."""
+    """Draw batches with one example in each row, about `n_tokens` tokens in all, padding included."""
     bucket = source.config.bucket
     examples: list[Example] = []
     while sum(round_up(len(example.ids), bucket) for example in examples) < n_tokens:

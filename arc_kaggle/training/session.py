@@ -1,4 +1,4 @@
-"""One training run from its options to the saved model and its card: it sets the loop up, and resumes it."""
+"""A training run is set up from its options, resumed where it stopped, and ends with a model folder and its card."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def train(config: TrainConfig) -> Facts:
 
 
 def data_of(config: TrainConfig, mixture: Mixture | PromptMixture, model: LoadedModel) -> tuple[Examples, Measuring]:
-    """What is trained on and what is validated on, in a model's tokens. Raises PromptError, ConfigError."""
+    """Make the training and the validation data of a model. Raises PromptError, ConfigError."""
     if isinstance(mixture, PromptMixture):
         prompts = PromptSource(mixture, model.tokenizer, config)
         return prompts, prompts.validation(model.pad_id)
@@ -86,7 +86,7 @@ def check_first(source: ExampleSource) -> None:
 
 
 def settings_of(config: TrainConfig) -> Row:
-    """The options that shape a run's results, as JSON holds them."""
+    """The options that shape the results of a run, as JSON values."""
     return {name: value for name, value in config_to_json(config).items() if name not in names_aside(TrainConfig)}
 
 
@@ -112,7 +112,7 @@ def card_facts(
 
 
 def _facts_of(start: Path | None) -> Facts | None:
-    """How the model that training went on from was made; None for a new model."""
+    """The facts of the model that training started from; None for a new model."""
     if start is None:
         return None
     card = read_card(start)

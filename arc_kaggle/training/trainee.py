@@ -1,4 +1,4 @@
-"""What is trained, and how it is saved: all weights of a model, or a LoRA adapter on one that stays as it is."""
+"""The weights that are trained and how they are saved: all weights of a model, or a LoRA adapter on a frozen base."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Weights = Mapping[str, nn.Parameter]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trainee:
-    """A model, those of its weights that are trained, by name, and what writes a folder of them with a card."""
+    """A model, its trained weights by name, and the function that writes them into a folder with a card."""
 
     model: LoadedModel
     weights: Weights
@@ -46,7 +46,7 @@ class Trainee:
 
 
 def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
-    """A new model, or the one to go on from. Trained weights are fp32, products in the configured precision."""
+    """Make a new model, or load the one to start from. Trained weights are fp32, products as configured."""
     keep_freed_memory()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is not computed in less
@@ -141,7 +141,7 @@ def _trained_weights(model: LoadedModel) -> Weights:
 
 
 def first_stage_weights(weights: Weights, modules: tuple[str, ...]) -> Weights:
-    """Those of some modules, by any part of their paths. Raises ConfigError for a name that is in none."""
+    """The weights of some modules, named by any part of their paths. Raises ConfigError for an unknown name."""
     for module in modules:
         if not any(f".{module}." in f".{name}." for name in weights):
             known = sorted({part for name in weights for part in name.split(".") if not part.isdigit()})

@@ -28,10 +28,10 @@ from arc_kaggle.training.mixture import Pairs, Rule, Source, unit_digest
 from arc_kaggle.training.packing import Batch, Ids, one_a_row
 
 MOST_EXAMPLES = 64
-"""Held-out rules of a source whose loss is taken, one example each."""
+"""Most held-out rules of a source whose loss is computed, with one example each."""
 
 Summed = tuple[float, int]
-"""A sum of losses in nats, and of how many labels."""
+"""A sum of losses in nats, and the number of their labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +55,11 @@ class Validation:
 
     @property
     def n_puzzles(self) -> dict[str, int]:
-        """Puzzles by source."""
+        """The number of puzzles of each source."""
         return {name: len(tasks) for name, tasks in self.puzzles.items()}
 
     def _solved(self, model: LoadedModel) -> Counter[str]:
-        """Puzzles solved by source."""
+        """The number of solved puzzles of each source."""
         tasks = {task.id: (name, task) for name, tasks in self.puzzles.items() for task in tasks}
         rng = np.random.default_rng(0)  # of one view, the task as it is, nothing is drawn
         requests = [
@@ -77,7 +77,7 @@ class Validation:
 
 
 def make_validation(source: ExampleSource, pad_id: int) -> Validation:
-    """Examples and puzzles of the held-out rules that fit `max_tokens`; every source has as many puzzles."""
+    """Make examples and puzzles of the held-out rules that fit `max_tokens`, equally many puzzles of every source."""
     config = source.config
     n_each = ceil_div(config.validation_puzzles, len(source.mixture.sources))
     fitting = {s.name: list(_fitting(s, source, max(n_each, MOST_EXAMPLES))) for s in source.mixture.sources}
@@ -102,7 +102,7 @@ def _fitting(origin: Source, source: ExampleSource, n: int) -> Iterator[tuple[Ru
 
 
 def _batches(rules: Iterable[tuple[Rule, Pairs]], source: ExampleSource, pad_id: int) -> Iterator[Batch[Ids]]:
-    """One example of each rule, in batches of four of like lengths."""
+    """Make one example of each rule, in batches of four of similar lengths."""
     examples: list[Example] = []
     for rule, pairs in rules:
         rng = np.random.default_rng(int(unit_digest(rule.id) * 2**32))
@@ -112,7 +112,7 @@ def _batches(rules: Iterable[tuple[Rule, Pairs]], source: ExampleSource, pad_id:
 
 
 def in_batches(examples: Sequence[Example], bucket: int, pad_id: int) -> Iterator[Batch[Ids]]:
-    """Batches of four of like lengths."""
+    """Batch examples in fours of similar lengths."""
     ordered = sorted(examples, key=lambda example: len(example.ids))
     for first in range(0, len(ordered), 4):
         group = ordered[first : first + 4]
@@ -121,7 +121,7 @@ def in_batches(examples: Sequence[Example], bucket: int, pad_id: int) -> Iterato
 
 @torch.no_grad()
 def summed(model: LoadedModel, batches: Sequence[Batch[Ids]]) -> Summed:
-    """The loss of all labels of some batches."""
+    """Sum the loss of all labels of some batches."""
     sums = [
         summed_loss(model, *(torch.from_numpy(array).to(model.device) for array in (batch.ids, batch.labels)))
         for batch in batches

@@ -55,11 +55,11 @@ def _against_vllm(config: Mapping[str, Any], names: Sequence[str], max_rank: int
 RAM_DISK = Path("/dev/shm")
 PREFIX = "arc-kaggle-adapters-"
 FREE_BYTES = 2**30
-"""Left free in memory; where a RAM disk has less it is not used."""
+"""Bytes of memory that stay free. A RAM disk with less room is not used."""
 
 
 class Shelf:
-    """A folder for adapters, on a RAM disk where there is one; it goes with the shelf."""
+    """A temporary folder for adapters, on a RAM disk where there is one. It is removed when the shelf is closed."""
 
     def __init__(self, max_rank: int, ram_disk: Path = RAM_DISK) -> None:
         self.max_rank = max_rank
@@ -71,7 +71,7 @@ class Shelf:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def put(self, name: str, write: Callable[[Path], None]) -> Adapter:
-        """Keep what `write` makes at a path. Raises ModelError for what vLLM cannot load, with the way out."""
+        """Save an adapter by `write`, which gets its path. Raises ModelError for one that vLLM cannot load."""
 
         self.n_made += 1
         adapter = Adapter(f"{name}-{self.n_made}", self.n_made, self.folder / f"{name}-{self.n_made}")
@@ -95,7 +95,7 @@ def _has_room(folder: Path) -> bool:
 
 
 def _sweep(base: Path) -> None:
-    """Remove what processes left that were killed."""
+    """Remove the folders that killed processes have left."""
     for folder in base.glob(f"{PREFIX}*"):
         with suppress(ValueError, PermissionError):
             try:

@@ -14,9 +14,9 @@ from arc_kaggle.system.deadline import Deadline
 T = TypeVar("T")
 
 LISTEN_SECONDS = 0.5
-"""Between two looks at the clock while nothing comes."""
+"""Seconds between two looks at the clock while no message comes."""
 MOST_LOSSES = 3
-"""Processes that one call may lose."""
+"""How many processes one call may lose before it fails."""
 
 
 class Call(Generic[T]):
@@ -25,14 +25,14 @@ class Call(Generic[T]):
     def __init__(self, process: VLLMProcess, numbers: Iterator[int], jobs: Sequence[TokenPaths[T]]) -> None:
         self.process, self.numbers = process, numbers
         self.jobs = {job.position: job for job in jobs}
-        """Those that are not through."""
+        """The jobs that are not finished, by position."""
         self.open: dict[int, tuple[TokenPaths[T], TokenPath]] = {}
-        """What the process still owes, by number."""
+        """Requests that the process has not finished, by number."""
         self.n_open = dict.fromkeys(self.jobs, 0)
         self.losses = 0
 
     def run(self, deadline: Deadline) -> Iterator[tuple[int, T]]:
-        """Every job's result, as soon as it is known or the deadline has come."""
+        """Yield the result of every job as soon as it is known, or at the deadline."""
         try:
             yield from self._run(deadline)
         finally:

@@ -1,4 +1,4 @@
-"""The process that holds vLLM: takes asks from a pipe, sends every token back as it comes. Ends with its parent.
+"""The process that holds vLLM. It takes requests from a pipe, streams every token back, and ends with its parent.
 
 It is a process of its own so that whatever hangs in it, or grows, can be ended, and the asks put to another one.
 Messages that come in: a list of `Ask`, `("drop", numbers)`, `("forget", number of an adapter)`. Those that go out:
@@ -20,7 +20,7 @@ from arc_kaggle.system.processes import die_with_parent
 
 
 def load(served: Served, config: VLLMConfig) -> Any:
-    """A vLLM engine in this process. Raises what vLLM raises."""
+    """Load a vLLM engine into this process. Raises whatever vLLM raises."""
     import torch
     from vllm import EngineArgs, LLMEngine
 
@@ -51,7 +51,7 @@ def load(served: Served, config: VLLMConfig) -> Any:
 
 
 class VLLMServer:
-    """Asks in progress in an engine."""
+    """The requests in progress in a vLLM engine."""
 
     def __init__(self, engine: Any, end_id: int) -> None:
         self.engine, self.end_id = engine, end_id
@@ -95,7 +95,7 @@ class VLLMServer:
         )
 
     def warm_up(self) -> None:
-        """The first token takes as long as kernels take to compile; nobody waits for it yet."""
+        """Generate one token while nobody waits, because the first one takes as long as kernels take to compile."""
         self.take([Ask(-1, np.array([0]), 1)])
         while self.busy:
             self.step()
@@ -114,7 +114,7 @@ def _heard(output: Any) -> Iterator[Heard]:
 
 
 def main() -> None:
-    """The pipe is the descriptor that the first argument names."""
+    """Serve requests; the first argument is the file descriptor of the pipe."""
     die_with_parent()
     pipe = Connection(int(sys.argv[1]))
     served, config = pipe.recv()

@@ -28,8 +28,8 @@ T = TypeVar("T")
 class VLLMEngine:
     """Loads a model folder in a process of its own, which begins at once.
 
-    Prompts without a named adapter are answered with the one in use, which is the base at first. Drafts are not made
-    use of. One call at a time.
+    A prompt that names no adapter is answered with the one in use, which is the base model at first. Draft tokens are
+    ignored. Only one call may run at a time.
     """
 
     def __init__(self, served: Served, config: VLLMConfig, environment: Mapping[str, str] | None = None) -> None:
@@ -88,7 +88,7 @@ class VLLMEngine:
         yield from self._run(jobs, deadline)
 
     def put(self, write: Callable[[Path], None]) -> str:
-        """Take an adapter that `write` saves as peft does; returns its name. ModelError where vLLM cannot load it."""
+        """Register an adapter that `write` saves in peft's format, and return its name. Raises ModelError."""
         return self.shelf.put("task", write).name
 
     def drop(self, name: str) -> None:
@@ -97,7 +97,7 @@ class VLLMEngine:
         self.in_use = None if self.in_use == name else self.in_use
 
     def use(self, name: str | None) -> None:
-        """Answer with this adapter, or with the base, wherever a call names none."""
+        """Set the adapter for prompts that name none; None stands for the base model."""
         self.in_use = name
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class VLLMEngine:
         drafts: Drafts | None,
         adapters: Sequence[str] | None,
     ) -> Iterator[tuple[int, TokenIds, int, Adapter | None]]:
-        """Position, prompt, most new tokens and adapter of each. Raises EngineError before anything is asked."""
+        """Position, prompt, token limit and adapter of every request. Raises EngineError before any of them is sent."""
         check_prompts(prompts)
         given = zip(prompts, limits, drafts or prompts, strict=True)
         chosen = self._adapters(adapters, len(prompts))

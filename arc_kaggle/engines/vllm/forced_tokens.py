@@ -14,17 +14,17 @@ from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
 
 
 class Forcing(LogitsProcessor):  # type: ignore[misc]
-    """Lets a row of the batch take only the next of its forced tokens."""
+    """A logits processor by which a row of the batch can only take the next one of its forced tokens."""
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
         self.rows: dict[int, tuple[list[int], list[int]]] = {}
-        """Forced tokens and those that came so far, which vLLM adds to, by the row of the batch."""
+        """For each row of the batch its forced tokens and the tokens so far, to which vLLM appends."""
 
     def is_argmax_invariant(self) -> bool:
         return False
 
     def update_state(self, batch_update: Any) -> None:
-        """In the order that vLLM asks for: what has left, what has come, what has moved."""
+        """Follow a change of the batch in the order that vLLM documents: rows removed, rows added, rows moved."""
         if batch_update is None:
             return
         for row in batch_update.removed:

@@ -14,13 +14,13 @@ class Served:
 
     folder: Path
     dtype: str
-    """As torch names it: float32, bfloat16, float16."""
+    """The name of a torch dtype: float32, bfloat16 or float16."""
     end_id: int
     n_vocabulary: int
     max_tokens: int
-    """Longest prompt and answer together."""
+    """Context length in tokens: the longest prompt and its answer together."""
     max_rank: int = 0
-    """Highest rank of an adapter, one of `VLLM_RANKS`; none can be loaded where 0."""
+    """Highest rank of a LoRA adapter, one of `VLLM_RANKS`; with 0 no adapter can be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
-    """What may follow some ids."""
+    """A request: generate tokens after some token ids."""
 
     number: int
-    """Under which the answer comes, never used twice."""
+    """The number that the answer carries; it is never used twice."""
     ids: TokenIds
     limit: int
-    """Most tokens, at least one."""
+    """Most new tokens, at least one."""
     n_likely: int = 0
-    """How many of the likeliest tokens are told at every place, beside the one that was taken."""
+    """How many of the likeliest tokens are reported at every position, beside the one that was taken."""
     temperature: float = 0.0
     seed: int = 0
     forced: TokenIds | None = None
@@ -55,11 +55,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One more token of an ask, with the model's own log-probabilities in nats, whatever was sampled or forced."""
+    """One more token of a request, with the model's own log-probabilities in nats, whatever was sampled or forced."""
 
     number: int
     token: int
     log_prob: float
     likeliest: tuple[tuple[int, float], ...]
-    """Ids and log-probabilities, `n_likely` of them."""
+    """The `n_likely` likeliest tokens: ids and log-probabilities in nats."""
     last: bool

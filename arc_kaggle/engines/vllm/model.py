@@ -8,5 +8,5 @@ from arc_kaggle.models.loading import LoadedModel, stock_weights
 
 
 def write_network(model: LoadedModel, folder: Path) -> None:
-    """Write weights and config as they are in memory; vLLM asks for no more, for it is given token ids."""
+    """Write weights and config as they are in memory. vLLM needs no tokenizer, because it is given token ids."""
     model.network.save_pretrained(folder, state_dict=stock_weights(model.network))

@@ -39,11 +39,11 @@ DEFAULTS = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_OMP_THREADS_BIND": "nobin
 
 
 class ProcessLost(Exception):
-    """The process has died, or said nothing for too long."""
+    """The process has died, or has sent no message for too long."""
 
 
 class VLLMProcess:
-    """Starts at once, and loads while its parent does other things. `environment` may name its GPU."""
+    """The process starts at once and loads its model in the background. `environment` may name its GPU."""
 
     def __init__(self, served: Served, config: VLLMConfig, environment: Mapping[str, str]) -> None:
         self.served, self.config, self.environment = served, config, dict(environment)
@@ -71,7 +71,7 @@ class VLLMProcess:
         self.began = self.heard_at = time.monotonic()
 
     def ask(self, asks: Sequence[Ask]) -> None:
-        """Hand over; never waits."""
+        """Queue a message for the process; this never waits."""
         if asks:
             self.adapters.update(ask.adapter.number for ask in asks if ask.adapter)
             self.outbox.put(list(asks))
@@ -85,11 +85,11 @@ class VLLMProcess:
             self.outbox.put(("forget", adapter))
 
     def wait(self) -> None:
-        """From now on a word is expected."""
+        """Start the clock of silence: a message is expected from now on."""
         self.heard_at = time.monotonic()
 
     def listen(self, seconds: float) -> list[Heard]:
-        """What has come within so many seconds. Raises ProcessLost, and EngineError where vLLM cannot start at all."""
+        """Messages that come within so many seconds. Raises ProcessLost, or EngineError if vLLM cannot start at all."""
         try:
             if self.pipe.poll(seconds):
                 return self._read(self.pipe.recv())
@@ -117,7 +117,7 @@ class VLLMProcess:
 
     @property
     def is_old(self) -> bool:
-        """Whether its life has been long enough."""
+        """Whether the process is old enough to be replaced."""
         if len(self.adapters) >= self.config.adapters_a_life:
             return True
         grown = held_bytes(self.process.pid) - self.bytes_at_first
@@ -143,7 +143,7 @@ class VLLMProcess:
 
 
 def _write(pipe: Connection, outbox: queue.SimpleQueue[Any]) -> None:
-    """In a thread: a process that hangs reads nothing, and whoever writes to it would hang as well."""
+    """Write messages in a thread, because a process that hangs reads nothing and would block its writer."""
     with suppress(OSError, ValueError):  # it died, or it was closed
         while (message := outbox.get()) is not None:
             pipe.send(message)

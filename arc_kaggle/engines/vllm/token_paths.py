@@ -25,11 +25,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(slots=True, eq=False)
 class TokenPath:
-    """Tokens that may follow a prompt: those of the prefix that it was opened with, and what the engine added."""
+    """A continuation of a prompt: the prefix that it was opened with, and the tokens that the engine has added."""
 
     prompt: TokenIds
     limit: int
-    """Most tokens, those of the prefix among them."""
+    """Most tokens, the prefix included."""
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     n_likely: int = 0
@@ -38,10 +38,10 @@ class TokenPath:
     forced: TokenIds | None = None
     adapter: Adapter | None = None
     closed: bool = False
-    """Whether nothing more is wanted of it."""
+    """Whether no more tokens of this path are needed."""
 
     def ask(self, number: int) -> Ask:
-        """What is left to do; of a sample all, for its noise begins anew with every ask."""
+        """The request for the rest of this path; a sample is requested as a whole, because its noise begins anew."""
         if self.temperature:
             self.ids, self.log_probs = [], []
         ids = np.concatenate([self.prompt, np.array(self.ids, dtype=np.int64)])
@@ -50,7 +50,7 @@ class TokenPath:
         return Ask(number, ids, left, self.n_likely, self.temperature, self.seed, forced, self.adapter)
 
     def fork(self, token: int, log_prob: float, limit: int) -> TokenPath:
-        """Another path, with another token next."""
+        """A new path that takes another token at the end of this one."""
         ids, log_probs = [*self.ids, token], [*self.log_probs, log_prob]
         return TokenPath(self.prompt, limit, ids, log_probs, self.n_likely, adapter=self.adapter)
 
@@ -68,27 +68,27 @@ class TokenPath:
 
 
 class TokenPaths(Protocol[T_co]):
-    """One prompt."""
+    """All paths of one prompt, and what has been learnt from them."""
 
     @property
     def position(self) -> int: ...
 
     def start(self) -> Sequence[TokenPath]:
-        """What is asked first; nothing where everything is known without."""
+        """The first requests; none where everything is known without them."""
         ...
 
     def take(self, path: TokenPath, heard: Heard) -> Iterable[TokenPath]:
-        """One more token of a path that is not closed; what else is to be asked now. Others close with it alone."""
+        """Take one more token of an open path. Returns the requests that follow from it; most jobs have none."""
         ...
 
     def result(self, stopped: str) -> T_co:
-        """What is known by now; `stopped` says why it is not everything."""
+        """The result so far; `stopped` says why it is not complete."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Answering:
-    """The likeliest tokens, or samples of which the likeliest that ended is the answer."""
+    """Greedy decoding, or several samples of which the likeliest that ended is the answer."""
 
     position: int
     prompt: TokenIds
@@ -118,7 +118,7 @@ class Answering:
 
 @dataclass(slots=True, eq=False)
 class BeamSearch:
-    """The likeliest prefixes, token by token; what has ended holds its place among them."""
+    """Beam search: the likeliest prefixes, token by token. A completion that has ended keeps its place in the beam."""
 
     position: int
     prompt: TokenIds
@@ -162,13 +162,13 @@ class BeamSearch:
 
 
 def best(completions: Sequence[Completion]) -> Completion:
-    """The likeliest that ended, or else the likeliest."""
+    """The likeliest completion that ended, or else the likeliest of all."""
     return max(completions, key=lambda each: (each.ended, each.log_prob))
 
 
 @dataclass(slots=True, eq=False)
 class Searching:
-    """Every completion over the threshold.
+    """Tree search for every completion whose probability is over the threshold.
 
     A path follows the likeliest tokens. At most 1 / p_min tokens can leave a prefix over the threshold at any place, so
     the likeliest so many are all there are to look at, however large the vocabulary is.
@@ -194,7 +194,7 @@ class Searching:
         return self.live
 
     def take(self, path: TokenPath, heard: Heard) -> Iterable[TokenPath]:
-        """Look at what may follow a prefix, and go on with the likeliest of it."""
+        """Open a path for every token that keeps the prefix over the threshold, and go on with the likeliest one."""
         if self.nodes >= self.search.max_nodes:
             self.stopped = "nodes"
             self._close(*self.live)
@@ -214,7 +214,7 @@ class Searching:
         return others
 
     def _grows(self, path: TokenPath) -> bool:
-        """Whether a prefix over the threshold may have followers; it is counted where not."""
+        """Whether a prefix over the threshold may still grow; a prefix at the token limit is counted."""
         if ended := path.ids[-1] == self.end_id:
             self.done.append(path.completion(self.end_id))
         elif len(path.ids) == self.limit:
@@ -233,7 +233,7 @@ class Searching:
 
 @dataclass(slots=True, eq=False)
 class PathScoring:
-    """How likely some candidates are: each is forced, and what the model says of its tokens is added up."""
+    """Scores of candidates: each one is forced, and the log-probabilities of its tokens are summed."""
 
     position: int
     prompt: TokenIds
@@ -251,5 +251,5 @@ class PathScoring:
         return ()
 
     def result(self, stopped: str) -> Nlls:
-        """NaN for what is not known whole."""
+        """The scores so far; a candidate that is not scored to its end has NaN."""
         return np.array([path.nll if len(path.ids) == path.limit else np.nan for path in self.paths])

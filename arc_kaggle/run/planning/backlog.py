@@ -1,4 +1,4 @@
-"""What a second is worth: the gain of the last views, if all tasks had as many as there is time for."""
+"""The price of a second: the expected gain of the last views, if all tasks had as many as there is time for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from arc_kaggle.run.planning.jobs import TaskSize
 from arc_kaggle.run.planning.plan_config import PlanConfig
 
 VIEWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Numbers of views that are tried."""
+"""The numbers of views among which the price is searched."""
 NO_ANSWER = -1
 
 
 class Backlog:
-    """How many tasks have how many views, and how long they are: enough to price a second without a look at each."""
+    """Counts tasks and their tokens by the number of their views, so that a second is priced without a look at each."""
 
     def __init__(self, costs: Costs, config: PlanConfig) -> None:
         self.costs, self.config = costs, config
@@ -24,14 +24,14 @@ class Backlog:
         self._prompt_tokens = 0.0
 
     def count(self, size: TaskSize, views: int, n: int) -> None:
-        """A task more (n = 1) or one less (-1) among those with so many views, or NO_ANSWER."""
+        """Count one task more (n = 1) or less (n = -1) among those with so many views, or with NO_ANSWER."""
         self._n[views] += n
         self._tokens[views] += n * self.costs.config.tokens("answer", size, 1)
         if views == NO_ANSWER:
             self._prompt_tokens += n * self.costs.config.tokens("tune", size, 1)
 
     def price(self, seconds: float) -> float:
-        """Solved tasks a second of a worker, where `seconds` are left of all workers together."""
+        """The gain in solved tasks for each second of a worker, if all workers together have `seconds` left."""
         most, n_tasks = self.config.most_views, sum(self._n.values())
         if not n_tasks or self._seconds(most) <= seconds:
             return 0.0
@@ -41,7 +41,7 @@ class Backlog:
         return UNSCORED * n_tasks * (found(PRIOR, n + more) - found(PRIOR, n)) / more_seconds
 
     def _seconds(self, n_views: int) -> float:
-        """Of one worker, until all tasks have so many views and their scores."""
+        """Seconds that one worker would need until all tasks have so many views, and their scores."""
         lines, below = self.costs.lines, [views for views in self._n if views < n_views]
         n_tasks = sum(self._n[views] for views in below)
         seconds = lines["answer"].mean(sum((n_views - max(v, 0)) * self._tokens[v] for v in below), n_tasks)

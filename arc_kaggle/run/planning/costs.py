@@ -1,4 +1,4 @@
-"""What jobs cost: seconds = a + b x tokens for each stage, from a prior, corrected by every job that is measured."""
+"""Cost model of jobs: seconds = a + b x tokens for each stage, from a prior that every measured job corrects."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ SAFETY = 2.0
 CLIP = 2.0
 """An error counts for at most this many spreads, so that one slow task changes little."""
 PRIOR_WEIGHT = 0.25
-"""Of the prior in measurements, for the fixed and for the proportional part each."""
+"""The weight of the prior, counted in measurements, for the fixed and for the proportional part each."""
 UNMEASURED = 0.2
-"""As long as nothing of a stage is measured this share of its prior must fit: a prior that is too high must not keep a
-run from starting. The cap of the job holds all the same."""
+"""The share of its prior that must fit as long as no job of a stage is measured, so that a prior that is too high keeps
+no run from starting. The time cap of the job holds all the same."""
 KTOKEN_SECONDS = 0.06
-"""Seconds of the machine that the priors are of, to read a thousand tokens."""
+"""Seconds that the machine of the priors takes for the prefill of a thousand tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """seconds = fixed + seconds_per_ktoken x tokens / 1000, both over 0."""
+    """A linear cost: seconds = fixed + seconds_per_ktoken x tokens / 1000, with both parameters over 0."""
 
     fixed_seconds: float
     seconds_per_ktoken: float
@@ -39,22 +39,22 @@ class CostConfig:
     answer: Line = field(default_factory=lambda: Line(1.0, 1.9))
     score: Line = field(default_factory=lambda: Line(0.5, 0.6))
     answer_weight: float = 8.0
-    """Tokens of a prompt that cost as much as one token of an answer."""
+    """How many tokens of prefill cost as much as one decode step."""
 
     def line(self, stage: Stage) -> Line:
         line: Line = getattr(self, stage)
         return line
 
     def tokens(self, stage: Stage, size: TaskSize, n_views: int) -> float:
-        """What a stage costs in tokens of prompts. Fine-tuning sees no views: its steps are part of its line."""
+        """The cost of a stage in tokens of prefill. Fine-tuning has no views: its steps are part of its line."""
         if stage == "tune":
             return size.prompt_tokens + size.answer_tokens
         return n_views * size.n_queries * (size.prompt_tokens + self.answer_weight * size.answer_tokens)
 
 
 class RunningLine:
-    """A line learnt online. The first measurement scales the prior, for machines differ by orders of magnitude; after
-    that it is Bayesian regression towards this line on relative errors, each of them clipped.
+    """A linear cost that is learnt online. The first measurement scales the prior, for machines differ by orders of
+    magnitude; after that it is Bayesian regression towards this line on relative errors, each of them clipped.
     """
 
     def __init__(self, prior: Line) -> None:
@@ -68,12 +68,12 @@ class RunningLine:
         self._scale(factor)
 
     def fit_machine(self, factor: float) -> None:
-        """Multiply the prior by what this machine takes against the one that it is of. Measurements go before."""
+        """Scale the prior by the speed of this machine against that of the prior, unless jobs are measured already."""
         if not self.n:
             self._begin(factor)
 
     def against_prior(self, tokens: float) -> float:
-        """The estimate of so many tokens as a multiple of what the prior says."""
+        """The estimate for so many tokens, divided by that of the prior."""
         return self.mean(tokens) / (self.prior.fixed_seconds + self.prior.seconds_per_ktoken / 1000 * tokens)
 
     def mean(self, tokens: float, n_jobs: int = 1) -> float:
@@ -81,7 +81,7 @@ class RunningLine:
         return max(n_jobs * self.fixed + self.slope * tokens, 1e-3)
 
     def upper(self, tokens: float) -> float:
-        """Seconds that a job is hardly ever over; what that means grows sharper with every measurement."""
+        """An upper estimate of the seconds of a job, which grows tighter with every measurement."""
         if not self.n:
             return UNMEASURED * self.mean(tokens)
         (aa, ab, bb), mean = self._precision, self.mean(tokens)
@@ -94,7 +94,7 @@ class RunningLine:
         self._evidence = [PRIOR_WEIGHT / self.fixed, PRIOR_WEIGHT / self.slope]
 
     def learn(self, tokens: float, seconds: float) -> None:
-        """Take in a measured job."""
+        """Update the estimate by a measured job."""
         if not self.n:
             self._scale(max(seconds, 1e-3) / self.mean(tokens))
         expected = self.mean(tokens)
@@ -118,7 +118,7 @@ class RunningLine:
 
 
 class Costs:
-    """Estimates of all stages, and how much slower than its size says each task has been."""
+    """The cost estimates of all stages, and how much slower each task was than its size predicts."""
 
     def __init__(self, config: CostConfig) -> None:
         self.config = config
@@ -134,15 +134,15 @@ class Costs:
         return self.lines[stage].upper(self.config.tokens(stage, size, n_views)) * self.slowness(size)
 
     def reserve(self, stage: Stage, size: TaskSize, n_views: int) -> float:
-        """Seconds to leave for a job that must come after another: the whole estimate, measured or not."""
+        """Seconds to reserve for a job that must follow another one: the whole upper estimate, measured or not."""
         return max(self.upper(stage, size, n_views), self.mean(stage, size, n_views))
 
     def slowness(self, size: TaskSize) -> float:
-        """What its jobs have taken against what was expected of its size."""
+        """The time of the jobs of a task, as a multiple of what its size predicts."""
         return self._slowness.get(size.task_id, 1.0)
 
     def probed(self, ktoken_seconds: float) -> None:
-        """Take in what the model takes on this machine to read a thousand tokens."""
+        """Scale the priors by the seconds that this machine takes for the prefill of a thousand tokens."""
         self._fit_others(min(max(ktoken_seconds / KTOKEN_SECONDS, 1e-3), 1e3))
 
     def _fit_others(self, factor: float) -> None:

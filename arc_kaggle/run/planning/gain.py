@@ -1,4 +1,4 @@
-"""What a stage is worth: how likely a task is solved before it and after it.
+"""The value of a stage: the probability that a task is solved, before it and after it.
 
 A task has a chance p that one view of it is answered right under tuned weights; k views find the answer with chance
 1 - (1 - p)^k. Before anything has run, p is spread over the tasks such that the share of tasks found after 1, 2, 4, 8
@@ -15,7 +15,7 @@ N_CHANCES = 16
 SOLVABLE = 0.76
 """Share of tasks that any number of views solves; with the Beta distribution below it fits the curve within 1 point."""
 ALPHA, BETA = 0.87, 0.69
-"""Of the Beta distribution of p over the tasks that can be solved."""
+"""The parameters of the Beta distribution of p over the tasks that can be solved."""
 UNTUNED = 7.7 / 12.5
 """The chance of a view without fine-tuning, as a share of p: what arc24 measured, 7.7% against 12.5%."""
 UNSCORED = 66 / 72.5
@@ -26,7 +26,7 @@ TYPICAL_MARGIN = 0.5
 CHANCES = (0.0, *((i + 0.5) / N_CHANCES for i in range(N_CHANCES)))
 
 Belief = tuple[float, ...]
-"""How likely each of CHANCES is the p of a task; they add up to 1."""
+"""The probability of each of CHANCES as the p of a task; they add up to 1."""
 
 
 def _prior() -> Belief:
@@ -75,6 +75,6 @@ def _chance(worlds: list[tuple[int, float]], n: int, p: float) -> float:
 
 
 def scoring_gain(chance: float, margin: float) -> float:
-    """What scoring adds to a task whose answer is found with `chance`: the more open the vote, the more."""
+    """The gain of scoring for a task whose answer is found with probability `chance`: larger for a closer vote."""
     openness = 1.0 if isnan(margin) else (1 - margin) / (1 - TYPICAL_MARGIN)
     return chance * (1 - UNSCORED) * openness

@@ -1,4 +1,4 @@
-"""What is planned, as values: the size of a task, a job for a worker, and what came of it."""
+"""The values of a plan: the size of a task, a job for a worker, and the outcome of a job."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Stage = Literal["quick", "tune", "answer", "score"]
 weights where there are any. score: the NLL of every candidate under the same views."""
 
 WorkerId = str | int
-"""Whatever the caller calls a worker by."""
+"""The name or number of a worker, as the caller chooses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSize:
-    """What is known of a task before anything has run."""
+    """The size of a task, which is known before any job has run."""
 
     task_id: str
     prompt_tokens: int
-    """Of its longest prompt."""
+    """Tokens of the longest prompt of the task."""
     answer_tokens: int
-    """Of its longest grid."""
+    """Tokens of the longest grid of the task."""
     n_queries: int = 1
 
 
@@ -34,7 +34,7 @@ class Job:
     task_id: str
     stage: Stage
     level: int
-    """0 as configured; it rises each time that a job of the task is lost, and a higher one is gentler."""
+    """The level of gentleness: 0 as configured, and one more for every job of the task that was lost."""
     views: tuple[int, int]
     """First view and the one behind the last, of the task's views; (0, 0) in `tune`."""
     max_seconds: float
@@ -58,13 +58,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a job. Where its stage says nothing of a share it is NaN."""
+    """The outcome of a job. A share that its stage does not measure is NaN."""
 
     seconds: float
     agreement: float = nan
     """Share of the task's views, 0..1, that gave the leading candidate, in the query that agrees least."""
     margin: float = nan
-    """Between the first and the second candidate in votes as a share of the views, 0..1, in that query."""
+    """The difference in votes of the first and the second candidate of that query, as a share of the views, 0..1."""
 
     def to_json(self) -> dict[str, float | None]:
         values = {"seconds": self.seconds, "agreement": self.agreement, "margin": self.margin}

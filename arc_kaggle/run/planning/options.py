@@ -1,4 +1,4 @@
-"""What may be done next for a task: the stage that gains most a second, as far as it ends before the deadline."""
+"""The next stage of a task: the one with the largest expected gain a second that ends before the deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arc_kaggle.run.planning.plan_config import PlanConfig
 
 @dataclass(slots=True)
 class TaskState:
-    """How far a task is, and what its views have told of it."""
+    """The state of a task: how far it is, and what its views say about its chance to be solved."""
 
     size: TaskSize
     level: int = 0
@@ -22,21 +22,21 @@ class TaskState:
     views: int = 0
     """Views answered under the present weights."""
     quick_views: int = 0
-    """Of the quick answer; 0 before."""
+    """Views of the quick answer; 0 before it."""
     tuned: bool = False
     answered: bool = False
     scored_views: int = 0
     """Views that were answered when it was scored; 0 before."""
     planned_views: int = 0
-    """Of the answer that its fine-tuning was started for."""
+    """Views of the answer for which fine-tuning was started."""
     belief: Belief = PRIOR
     untuned_belief: Belief = PRIOR
-    """By the quick answer alone."""
+    """The belief after the quick answer alone."""
     margin: float = nan
 
     @property
     def quick(self) -> bool:
-        """Whether it has a quick answer."""
+        """Whether the task has a quick answer."""
         return self.quick_views > 0
 
     @property
@@ -44,7 +44,7 @@ class TaskState:
         return 1.0 if self.tuned else UNTUNED
 
     def take(self, job: Job, outcome: Outcome) -> None:
-        """What a finished job changes."""
+        """Update the state by a finished job."""
         if job.stage == "tune":
             self.tuned, self.answered, self.views = True, False, 0
         elif job.stage == "score":
@@ -61,11 +61,11 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A stage that a task could have next; a `tune` stands for the answer behind it too."""
+    """A stage that could be next for a task; `tune` includes the answer that follows it."""
 
     stage: Stage
     views: tuple[int, int]
-    """Of `tune` those of the answer."""
+    """The first view and the one after the last; for `tune` they are those of the answer that follows."""
     gain: float
     seconds: float
     least_seconds: float
@@ -73,20 +73,20 @@ class Option:
 
     @property
     def worth(self) -> float:
-        """Expected gain in solved tasks a second."""
+        """The expected gain in solved tasks for each second."""
         return self.gain / self.seconds
 
 
 LEAST_TUNED = 0.25
-"""Share of fine-tuning that should fit: where less does, more answers of the untuned model come first."""
+"""Least share of fine-tuning that is worth starting. If less fits, more answers of the untuned model come first."""
 LEAST_TUNE_SECONDS = 1e-3
-"""Fewer are none."""
+"""Seconds below which fine-tuning counts as none."""
 MOST_QUICK = 0.05
 """Most seconds of a quick answer, as a share of the tuned answer that will replace it; but one view at least."""
 
 
 class Options:
-    """Chooses by a plan's options and by what jobs cost."""
+    """Chooses the next stage of a task by the options of a plan and by the cost model."""
 
     def __init__(self, config: PlanConfig, costs: Costs) -> None:
         self.config, self.costs = config, costs
@@ -103,14 +103,14 @@ class Options:
         return self._untuned(state, price)
 
     def _untuned(self, state: TaskState, price: float) -> Option | None:
-        """More answers under the weights that there are, or scores."""
+        """The options without fine-tuning: more answers under the present weights, or scores."""
         answer, score = self._answer(state), self._score(state)
         if answer and score and answer.worth >= price:  # both in this order: else new candidates want scores, too
             return replace(answer, gain=answer.gain + score.gain, seconds=answer.seconds + score.seconds)
         return score or answer
 
     def _quick_views(self, state: TaskState) -> int:
-        """As many as are cheap beside the tuned answer that will replace theirs."""
+        """The number of quick views that are cheap beside the tuned answer which will replace theirs."""
         if not self.config.tune:
             return self.config.quick_views
         tuned = self.costs.mean("tune", state.size) + self.costs.mean("answer", state.size, self.config.first_views)
@@ -118,7 +118,7 @@ class Options:
         return next((n for n in views if self.costs.mean("quick", state.size, n) <= MOST_QUICK * tuned), 1)
 
     def _tunes(self, state: TaskState) -> list[Option]:
-        """Fine-tuning with so many answers behind it, most first; of untuned answers it replaces all, or none."""
+        """Fine-tuning followed by so many views, most first. The tuned answers replace all untuned ones, or none."""
         config = self.config
         if not config.tune or state.tuned or state.level >= config.untuned_level:
             return []
@@ -156,7 +156,7 @@ class Options:
         return Option(stage, views, gain, seconds, least)
 
     def n_views(self, stage: Stage, views: tuple[int, int]) -> int:
-        """Views that a stage computes."""
+        """How many views a stage computes."""
         return min(views[1], self.config.score_views) if stage == "score" else views[1] - views[0]
 
     def rank(self, state: TaskState, option: Option) -> tuple[float, ...]:
@@ -184,7 +184,7 @@ class Options:
         return self.job(state, "score", score.views, seconds_left) if score and not job else job
 
     def _tune_job(self, state: TaskState, n_views: int, seconds_left: float) -> Job | None:
-        """Fine-tuning with an answer behind it, whole or cut; where too little of it fits, first untuned answers."""
+        """Fine-tuning with its answer, whole or cut. If too little of it fits, untuned answers come first."""
         untuned = self._untuned(state, 0.0)
         return (
             self._tune_within(state, n_views, seconds_left, 1.0)
@@ -208,7 +208,7 @@ class Options:
         return None
 
     def job(self, state: TaskState, stage: Stage, views: tuple[int, int], seconds_left: float) -> Job | None:
-        """A job under its cap, if it ends within `seconds_left`."""
+        """Make the job with its time cap, if it ends within `seconds_left`; else None."""
         cap, n_views = self.config.cap(stage), self.n_views(stage, views)
         if seconds_left <= 0 or min(self.costs.upper(stage, state.size, n_views), cap) > seconds_left:
             return None
@@ -217,7 +217,7 @@ class Options:
 
 
 def _halves(n: int) -> Iterator[int]:
-    """n, n / 2 and so on down to 1."""
+    """Yields n, n / 2 and so on, down to 1."""
     while n:
         yield n
         n //= 2

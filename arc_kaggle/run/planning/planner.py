@@ -23,7 +23,7 @@ __all__ = ["Job", "Outcome", "PlanConfig", "Planner", "Stage", "TaskSize", "Work
 
 
 CUT = 0.95
-"""A job that took this share of its cap counts as cut by it."""
+"""A job that took at least this share of its time cap counts as cut off by it."""
 
 
 class Planner:
@@ -68,28 +68,28 @@ class Planner:
         return job
 
     def probed(self, ktoken_seconds: float) -> None:
-        """A worker says what its model takes to read a thousand tokens, 0 for unknown. What jobs took counts more."""
+        """Take in the measured prefill time of a thousand tokens in seconds, 0 if unknown. Measured jobs count more."""
         if ktoken_seconds and not any(line.n for line in self.costs.lines.values()):
             self.costs.probed(ktoken_seconds)
 
     def give_back(self, worker: WorkerId, job: Job) -> None:
-        """A job was not started after all: it may be handed out again, as it then fits."""
+        """Return a job that was not started after all; its task waits again."""
         self._running.pop(job.task_id)
         self.events.pop()
         self._waiting.push(self.states[job.task_id])
 
     def done(self, worker: WorkerId, job: Job, outcome: Outcome) -> None:
-        """A job has ended well, or at its cap."""
+        """Take in the outcome of a job that has ended, perhaps at its time cap."""
         self._log("done", worker, job, outcome=outcome.to_json())
         self._take(worker, job, outcome)
 
     def lost(self, worker: WorkerId, job: Job, seconds: float, reason: str) -> None:
-        """A job is lost, and perhaps its worker: it comes again, gentler, until its task has lost `max_tries` jobs."""
+        """Take in the loss of a job: it is repeated at a gentler level, until its task has lost `max_tries` jobs."""
         self._log("lost", worker, job, seconds=seconds, reason=reason)
         self._take_loss(job, reason)
 
     def gone(self, worker: WorkerId) -> None:
-        """A worker is no more: the answer of the task that it has tuned may come from any other."""
+        """Take in the loss of a worker: the task that it has tuned may be answered by any other one."""
         if worker in self._pinned:
             self._waiting.push(self.states[self._pinned.pop(worker)])
 
@@ -109,7 +109,7 @@ class Planner:
         return {"config": asdict(self.config), "n_workers": self.n_workers, "events": self.events}
 
     def summary(self) -> list[TaskPlan]:
-        """What was done for every task and why nothing more was."""
+        """The stages of every task, and why it got no more of them."""
         plans = task_plans(self.record(), list(self.states))
         for task_id, plan in plans.items():
             plan.ended = self._waiting.ended.get(task_id, "" if task_id in self._running else "nothing more fitted")
@@ -174,5 +174,5 @@ class Planner:
 
 
 def _level(state: TaskState) -> int:
-    """Under which a task counts in the backlog."""
+    """The number of views by which a task is counted in the backlog."""
     return state.views if state.answered else NO_ANSWER

@@ -8,7 +8,7 @@ Key = tuple[float, ...]
 
 
 class Queue:
-    """Each task is in it at most once. Every call takes logarithmic time, with removed entries paid for once."""
+    """A priority queue that holds each task at most once. Calls take amortized logarithmic time."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[Key, str, int]] = []
@@ -16,7 +16,7 @@ class Queue:
         self._n_pushed = 0
 
     def push(self, task_id: str, key: Key) -> None:
-        """Put a task in; what was there of it is replaced."""
+        """Add a task, or replace its key."""
         self._n_pushed += 1
         self._serials[task_id] = self._n_pushed
         heapq.heappush(self._heap, (key, task_id, self._n_pushed))
@@ -26,7 +26,7 @@ class Queue:
         self._drop(2)  # as they come, so that no single call has to drop them all
 
     def pop(self) -> str | None:
-        """The first task, which is then no more in it; None where it is empty."""
+        """Remove and return the first task; None if the queue is empty."""
         task_id = self.first
         if task_id is not None:
             self.remove(task_id)
@@ -34,12 +34,12 @@ class Queue:
 
     @property
     def first(self) -> str | None:
-        """The first task; None where it is empty."""
+        """The first task; None if the queue is empty."""
         self._drop(len(self._heap))
         return self._heap[0][1] if self._heap else None
 
     def _drop(self, most: int) -> None:
-        """Drop up to so many entries that would come first and are of no use any more."""
+        """Drop up to so many outdated entries from the front."""
         while most and self._heap and self._serials.get(self._heap[0][1]) != self._heap[0][2]:
             heapq.heappop(self._heap)
             most -= 1

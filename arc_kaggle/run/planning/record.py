@@ -20,19 +20,19 @@ or the "seconds" and the "reason" of a lost one.
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """A job of a task and what came of it."""
+    """A job of a task and its outcome."""
 
     job: Job
     worker: WorkerId
     seconds: float | None
-    """None as long as it runs."""
+    """Seconds that the job took; None as long as it runs."""
     result: str
-    """running, done, or `lost: ` and the reason."""
+    """One of `running`, `done`, and `lost: ` with the reason."""
 
 
 @dataclass(slots=True)
 class TaskPlan:
-    """What was done for a task, in order, and why nothing more was."""
+    """The jobs of a task in order, and why there were no more."""
 
     task_id: str
     steps: list[PlannedStage] = field(default_factory=list)
@@ -69,7 +69,7 @@ class RecordedPlan:
         self._lost: dict[str, int] = defaultdict(int)
 
     def recall(self, record: Record) -> None:
-        """Go on after what an earlier part of the run has done."""
+        """Skip the jobs that an earlier part of the run has done."""
         for _, job, outcome, _, _ in finished_steps(record):
             jobs = self._jobs[job.task_id]
             if outcome and jobs and _same_work(jobs[0][1], job):
@@ -89,15 +89,15 @@ class RecordedPlan:
         return self._jobs[task_id][0][1]
 
     def probed(self, ktoken_seconds: float) -> None:
-        """What is recorded is done whatever it takes."""
+        """Do nothing: recorded jobs are done however long they take."""
 
     def give_back(self, worker: WorkerId, job: Job) -> None:
-        """A job was not started after all."""
+        """Return a job that was not started after all."""
         self._running.discard(job.task_id)
         self._push(job.task_id)
 
     def done(self, worker: WorkerId, job: Job, outcome: Outcome) -> None:
-        """A job has ended well."""
+        """Take in that a job has ended."""
         jobs = self._jobs[job.task_id]
         jobs.popleft()
         self._running.discard(job.task_id)
@@ -107,7 +107,7 @@ class RecordedPlan:
             self._push(job.task_id)
 
     def lost(self, worker: WorkerId, job: Job, seconds: float, reason: str) -> None:
-        """A job is lost: it is repeated, or after `max_tries` times all that is left of its task is given up."""
+        """Take in the loss of a job: it is repeated, or after `max_tries` losses the rest of its task is given up."""
         self._running.discard(job.task_id)
         self._lost[job.task_id] += 1
         if self._lost[job.task_id] >= self.max_tries:
@@ -115,7 +115,7 @@ class RecordedPlan:
         self._push(job.task_id)
 
     def gone(self, worker: WorkerId) -> None:
-        """A worker is no more: what was to follow on it may follow anywhere."""
+        """Take in the loss of a worker: the task that it has tuned may be answered by any other one."""
         if worker in self._pinned:
             self._push(self._pinned.pop(worker))
 

@@ -20,9 +20,9 @@ class Waiting:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.price = 0.0
-        """What a second is worth elsewhere (see Backlog)."""
+        """The price of a second: the gain that it would bring elsewhere (see Backlog)."""
         self.ended: dict[str, str] = {}
-        """Why there is no job for a task, where that is known."""
+        """For each task without a job the reason, if it is known."""
         self._states: dict[str, TaskState] = {}
         self._by_worth: dict[Stage, Queue] = {stage: Queue() for stage in (*FIRST, *LATER)}
         self._by_need = {FIRST: Queue(), LATER: Queue()}
@@ -45,7 +45,7 @@ class Waiting:
         return self.options.best(state, self.price)
 
     def take(self, seconds_left: float, looks: int = LOOKS) -> Job | None:
-        """The next job, whose task then waits no more. Nothing else starts as long as a quick answer can."""
+        """Remove and return the next job. As long as a quick answer fits, nothing else starts."""
         for stages in (FIRST, LATER):
             job = self._worthiest(stages, seconds_left) or self._smallest(stages, seconds_left, looks)
             if job:
@@ -65,7 +65,7 @@ class Waiting:
         return job
 
     def _worthiest(self, stages: tuple[Stage, ...], seconds_left: float) -> Job | None:
-        """What is worth most of all that fits. What does not fit stays in the other queue alone."""
+        """The job of the largest worth that fits. A task whose job does not fit stays in the queue by need alone."""
         for _ in range(LOOKS):
             heads = [self._states[task_id] for stage in stages if (task_id := self._by_worth[stage].first) is not None]
             if not heads:
@@ -83,7 +83,7 @@ class Waiting:
         return option.worth / 2**state.n_lost if option else 0.0
 
     def _smallest(self, stages: tuple[Stage, ...], seconds_left: float, looks: int) -> Job | None:
-        """What needs least, where that fits: close to the deadline, and when estimates have come down."""
+        """The job that needs least time, if it fits: close to the deadline, and after estimates have come down."""
         queue, looked = self._by_need[stages], list[str]()
         job = None
         while job is None and len(looked) < looks and (task_id := queue.pop()):

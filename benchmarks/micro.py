@@ -1,6 +1,6 @@
 """Micro-step decoding beside the base LM: the same small model, the same data, the same number of further steps.
 
-    python benchmarks/micro.py [--out out/micro] [--steps 120] [--base-steps 400] [--puzzles 48]
+    python benchmarks/micro.py [--out out/micro] [--steps 60] [--base-steps 300] [--puzzles 24]
 
 A new model (96 x 4) is trained on easy synthetic rules; then it is trained on, plain or as a micro-step model in every
 variant. Held-out puzzles are answered greedily in one view, one at a time: cells that are right (0 for a grid of
@@ -52,9 +52,9 @@ NEVER = Deadline.never()
 
 
 def config_of(out: Path, **options: Any) -> TrainConfig:
-    sizes: dict[str, Any] = {"tokens_per_batch": 2048, "max_tokens": 512, "max_pairs": 4, "hidden_size": 96}
+    sizes: dict[str, Any] = {"tokens_per_batch": 1024, "max_tokens": 512, "max_pairs": 4, "hidden_size": 96}
     fixed: dict[str, Any] = {"n_layers": 4, "precision": "fp32", "against": (), "growing_fraction": 0.0, "bucket": 32}
-    return TrainConfig(out, ("synth:0.3",), first_max_tokens=512, **{**sizes, **fixed, **options})
+    return TrainConfig(out, ("synth:0.1",), first_max_tokens=512, **{**sizes, **fixed, **options})
 
 
 def variants(base: Path, out: Path, steps: int) -> dict[str, dict[str, Any]]:
@@ -203,9 +203,9 @@ def draw(folder: Path, task: Task, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/micro"))
-    parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--base-steps", type=int, default=400)
-    parser.add_argument("--puzzles", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--base-steps", type=int, default=300)
+    parser.add_argument("--puzzles", type=int, default=24)
     parser.add_argument("--only", nargs="*", default=None, help="variants to train now; all are measured then")
     options = parser.parse_args()
     base = options.out / "base"

@@ -55,8 +55,7 @@ def jobs(out: Path, model: Path, embeddings: Path | None) -> dict[str, list[str]
         ask("rewrite-base", [model], "rewrite-test", *similar)
         for name in ("rewrite-completions", "rewrite-everything"):
             epochs = [out / name / "checkpoints" / f"step-{EPOCH * (i + 1):08d}" for i in range(N_EPOCHS)]
-            ask(f"{name}-epochs", epochs, "rewrite-test", *similar, "--base", model)
-            ask(f"{name}-joined", epochs[-3:], "rewrite-test", *similar, "--base", model, "--combine", "join")
+            ask(f"{name}-epochs", epochs, "rewrite-test", *similar, "--base", model, "--combine", "join")
     ask("words-0", [model], "words-test", *words, "--prefix", TASK)
     ask("words-0-no-prefix", [model], "words-test", *words)
     shots = ("--shots-from", sets / "words-train.jsonl")

@@ -38,7 +38,10 @@ def limit(seconds: float, memory_bytes: int) -> None:
             hard = resource.getrlimit(kind)[1]
             most = most if hard == resource.RLIM_INFINITY else min(most, hard)
             soft = max(0, most - 1) if name == "CPU" else most  # at the soft one the signal says why
-            resource.setrlimit(kind, (soft, most))
+            try:
+                resource.setrlimit(kind, (soft, most))
+            except (ValueError, OSError):  # a system that does not have this one
+                continue
     signal.alarm(cpu + 1)
 
 

@@ -6,12 +6,14 @@ longer run.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import numpy as np
 import pytest
 import torch
 from models import LONGEST, TickingClock, assert_same, generate, lively_model, random_prompts
+from prompt_models import write_set, write_text_model
 from vllm_engines import QUICK, vllm_engine
 
 from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.cli import main
 from arc_kaggle.config.answer import Decoding, Search
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
@@ -406,3 +410,25 @@ def answers(config: SolveConfig) -> dict[object, tuple[str, str | None]]:
 def copy_task(n_train: int) -> Task:
     grids = [as_grid([[1, 2], [i, 3]]) for i in range(n_train)]
     return Task("copy", tuple(Pair(grid, grid) for grid in grids), (Pair(grids[0], None),))
+
+
+def test_prompts_with_completions_are_answered_as_by_hf(tmp_path: Path) -> None:
+    """A base and an adapter on it, texts and likelihoods."""
+    base = write_text_model(tmp_path / "base")
+    lines = [{"prompt": "2+2?", "completion": "4", "choices": ["4", "5"]}]
+    data = write_set(tmp_path / "set.jsonl", lines)
+    learn = ["train", "--start", str(base), "--out", str(tmp_path / "adapter"), "--data", f"prompts:{data}"]
+    sizes = ["--tokens-per-batch", "64", "--bucket", "16", "--max-tokens", "32", "--precision", "fp32", "--steps", "5"]
+    assert main([*learn, *sizes, "--hold-out", "0", "--weights", "lora", "--lora.rank", "8"]) == 0
+    found = {}
+    for engine, score in product(("hf", "vllm"), ("exact", "choice")):
+        out = tmp_path / f"{engine}-{score}"
+        ask = ["evaluate-prompts", str(base), str(tmp_path / "adapter"), "--base", str(base), "--data", str(data)]
+        options = ["--score", score, "--max-new-tokens", "12", "--precision", "fp32", "--engine", engine]
+        assert main([*ask, "--out", str(out), *options]) == 0
+        lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+        found[engine, score] = [each for line in lines for each in line["predictions"]]
+    for score in ("exact", "choice"):
+        for mine, other in zip(found["hf", score], found["vllm", score], strict=True):
+            assert mine["text"] == other["text"] and mine["ended"] == other["ended"]
+            assert mine["log_prob"] == pytest.approx(other["log_prob"], abs=1e-3)

@@ -21,15 +21,17 @@ from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.engines.base import Engine
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.vllm import Served, VLLMEngine
+from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
 from arc_kaggle.evaluation.prompts.answers import TextAnswer, TextPrediction, combined
 from arc_kaggle.evaluation.prompts.scores import Points, check_items, make_score, value_of
 from arc_kaggle.evaluation.statistics import Paired, mean_difference, wilson
-from arc_kaggle.models.loading import load_text_model, load_tokenizer
+from arc_kaggle.models.loading import DTYPES, load_text_model, load_tokenizer, pick_device, pick_precision
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import strict_json, write_atomically, write_json
 from arc_kaggle.tasks.prompt_sets import PromptItem, read_prompt_set
 from arc_kaggle.text.asking import Asking
+from arc_kaggle.text.tokens import token_limit
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 TOGETHER = "combined"
@@ -89,21 +91,28 @@ def ask(model: ModelFolder, items: Sequence[PromptItem], config: PromptEvaluatio
             found = _texts(engine, model.name, items, asking, config)
     finally:
         if isinstance(engine, VLLMEngine):
-            engine.process.close()
+            engine.close()
     del engine
     gc.collect()
     return tuple(_answer(item, predictions, config) for item, predictions in zip(items, found, strict=True))
 
 
 def _longest(items: Sequence[PromptItem], asking: Asking, config: PromptEvaluation) -> int:
-    return max(len(asking.ids(item)) for item in items) + config.max_new_tokens
+    """Tokens of the longest prompt and an answer. Raises ConfigError where the model was not made for so many."""
+    longest = max(len(asking.ids(item)) for item in items) + config.max_new_tokens
+    if longest > (limit := token_limit(asking.tokenizer)):
+        raise ConfigError(
+            f"data {config.data}: found a prompt that has {longest} tokens with its answer, expected at most the "
+            f"tokenizer's model_max_length {limit}; lower --shots or --max-new-tokens, or leave it out"
+        )
+    return longest
 
 
 def make_text_engine(model: ModelFolder, end_id: int, longest: int, config: PromptEvaluation) -> Engine:
     """What answers for a model, whose answers end with `end_id`; an adapter is on its base."""
     folder, adapter = (model.base, model.folder) if model.base else (model.folder, None)
     if config.engine == "vllm":
-        return _vllm(folder, adapter, end_id, longest)
+        return _vllm(folder, adapter, end_id, longest, config)
     quantised = config.four_bit, config.four_bit_skip
     loaded = load_text_model(folder, config.precision, config.device, *quantised)
     if adapter:
@@ -112,15 +121,15 @@ def make_text_engine(model: ModelFolder, end_id: int, longest: int, config: Prom
     return HFEngine(replace(loaded, autocast=None, end_id=end_id), config.tokens_per_batch)
 
 
-def _vllm(folder: Path, adapter: Path | None, end_id: int, longest: int) -> VLLMEngine:
+def _vllm(folder: Path, adapter: Path | None, end_id: int, longest: int, config: PromptEvaluation) -> VLLMEngine:
     from transformers import AutoConfig
 
     from arc_kaggle.config.adapter import lora_of
     from arc_kaggle.config.engines import VLLM_RANKS
 
     shape = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
-    rank = next(each for each in VLLM_RANKS if each >= lora_of(adapter).rank) if adapter else VLLM_RANKS[0]
-    dtype = str(shape.dtype or "float32").removeprefix("torch.")
+    rank = next(each for each in VLLM_RANKS if each >= lora_of(adapter).rank) if adapter else 0
+    dtype = str(DTYPES[pick_precision(pick_device(config.device), config.precision)]).removeprefix("torch.")
     longest = min(longest, shape.max_position_embeddings)
     engine = VLLMEngine(Served(folder, dtype, end_id, shape.vocab_size, longest, rank), VLLMConfig())
     if adapter:

@@ -101,7 +101,8 @@ STUDIES = {
     ),
     "selection": Study(
         "By which rule should the two attempts be chosen among the same candidates?",
-        fixed="--generate.n-views 16 --rescore.n-views 8 --rescore.verify --tune.verify-share 0.25",
+        fixed="--generate.n-views 16 --rescore.n-views 8 --rescore.verify --tune.verify-share 0.2 "
+        "--rescore.pairs 4 --tune.pair-share 0.25",
         reads="ways",
     ),
     "output-size": Study(

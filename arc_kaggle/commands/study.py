@@ -17,6 +17,11 @@ def run(config: StudyConfig) -> int:
     from arc_kaggle.evaluation.study.study import run_study  # it loads torch
     from arc_kaggle.evaluation.study.table import text
 
+    if config.name == "tokens":
+        from arc_kaggle.evaluation.study.token_pictures import draw_tokens
+
+        print(draw_tokens(config))
+        return 0
     rows = run_study(config, partial(print, flush=True))
     if rows:
         print(text(rows, find_study(config.name, config.over).measure))

@@ -22,6 +22,9 @@ class StudyConfig:
     models: tuple[Path, ...] = ()
     """Folders of models or LoRA adapters, or folders with such below them; the model that ships where none is given. A
     study that trains its models itself takes none."""
+    runs: tuple[Path, ...] = ()
+    """Folders that `solve` wrote, whose predictions the rows are read from, for studies whose rows are parts of one run
+    (predictions, selection, output-size, augmentations); nothing is run then. Runs of one model are put together."""
     base: Path | None = None
     """Model folder that the adapters belong to; the one that their own configs name where it is not given."""
     over: UseAppendAction[tuple[str, ...]] = ()

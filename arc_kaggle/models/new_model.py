@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.loading import LoadedModel, in_notation
 from arc_kaggle.tasks.grid import N_COLOURS
-from arc_kaggle.text.box_tokenizer import FRAME, SYMBOLS, box_tokenizer
+from arc_kaggle.text.box_tokenizer import FRAME, SYMBOLS, box_tokenizer, text_tokenizer
 from arc_kaggle.text.encoders import COORDINATES
 from arc_kaggle.text.presets import find_preset
 
@@ -41,13 +42,29 @@ def new_model(
     `encoder` is one of SYMBOLS. Embeddings of cells with coordinates begin as colour part + row part + column part, so
     that a place is one thing in all colours, and a colour one in all places, before anything is learnt.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     if encoder not in SYMBOLS:
         raise ConfigError(f"new model: found encoder {encoder!r}, expected one of {', '.join(SYMBOLS)}")
     torch.manual_seed(seed)
+    network, tokenizer = _llama(len(SYMBOLS[encoder]), hidden_size, n_layers), box_tokenizer(encoder)
+    if encoder == "coordinates":
+        _begin_as_sums(network.get_input_embeddings().weight)
+    preset = replace(find_preset("plain", tokenizer), encoder=encoder)
+    return in_notation(network, preset.notation(tokenizer), autocast)
+
+
+def new_text_model(hidden_size: int, n_layers: int, seed: int) -> LoadedModel:
+    """A small Llama with random weights that reads any prompt letter by letter, to compare encoders and prompts."""
+    torch.manual_seed(seed)
+    tokenizer = text_tokenizer()
+    network = _llama(len(tokenizer), hidden_size, n_layers)
+    return in_notation(network, find_preset("plain", tokenizer).notation(tokenizer), None)
+
+
+def _llama(vocab_size: int, hidden_size: int, n_layers: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
-        vocab_size=len(SYMBOLS[encoder]),
+        vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=round(hidden_size * 8 / 3 / 64) * 64,
         num_hidden_layers=n_layers,
@@ -58,11 +75,7 @@ def new_model(
         bos_token_id=1,
         eos_token_id=2,
     )
-    network, tokenizer = LlamaForCausalLM(config), box_tokenizer(encoder)
-    if encoder == "coordinates":
-        _begin_as_sums(network.get_input_embeddings().weight)
-    preset = replace(find_preset("plain", tokenizer), encoder=encoder)
-    return in_notation(network, preset.notation(tokenizer), autocast)
+    return LlamaForCausalLM(config)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from arc_kaggle.text.encoders import COORDINATES, DIGITS
+from arc_kaggle.text.encoders import ARC24_SYMBOLS, COORDINATES, DIGITS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,13 +26,27 @@ SYMBOLS = {
 """The tokens of a new model, by encoder: a cell is one token, and so is with coordinates a row's name."""
 
 
+TEXT_SPECIALS = ("<pad>", "<bos>", "<eos>", "<|im_start|>", "<|im_end|>")
+TEXT = (*TEXT_SPECIALS, "\n", *map(chr, range(32, 127)), *ARC24_SYMBOLS)
+"""The tokens of a small model that reads any prompt: printable ASCII and the ten symbols of arc24, a token each."""
+
+
+def text_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer of TEXT, 111 tokens: digits, symbols and row numbers never merge."""
+    return _word_level(TEXT, r"<\|im_start\|>|<\|im_end\|>|[\s\S]")
+
+
 def box_tokenizer(encoder: str = "minimal") -> PreTrainedTokenizerBase:
     """A tokenizer of SYMBOLS, each of them one token; any other text is refused."""
+    pieces = rf"[0-9][{COORDINATES}]{{2}}|\n?[{COORDINATES}]|[\s\S]" if encoder == "coordinates" else r"[\s\S]"
+    return _word_level(SYMBOLS[encoder], pieces)
+
+
+def _word_level(symbols: tuple[str, ...], pieces: str) -> PreTrainedTokenizerBase:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(SYMBOLS[encoder])}))
-    pieces = rf"[0-9][{COORDINATES}]{{2}}|\n?[{COORDINATES}]|[\s\S]" if encoder == "coordinates" else r"[\s\S]"
+    inner = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "isolated")
     inner.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(

@@ -342,3 +342,104 @@ def test_tables_have_a_line_a_row() -> None:
 
 def test_the_tasks_of_the_fixture_are_as_told() -> None:
     assert json.loads(json.dumps(task_values(9)))["t03"]["test"][1]["output"] == [[5, 6]] * 4
+
+
+# Rows of runs that are there, trainings and tokens --------------------------------------------------------------------
+
+
+def test_rows_are_read_from_runs_that_are_there(tmp_path: Path) -> None:
+    """Those of a study's own run, and nothing is run."""
+    quietly(study_of(tmp_path, "predictions", over=(), seeds=2))
+    runs = tuple(sorted((tmp_path / "study" / "runs").glob("*/seed-*/part-*")))
+    assert len(runs) == 6
+    rows, lines = quietly(StudyConfig("predictions", runs=runs, out=tmp_path / "read"))
+    assert (tmp_path / "read" / "table.csv").read_text() == (tmp_path / "study" / "table.csv").read_text()
+    assert lines == [] and len(rows) == 3
+    assert [each.name for each in quietly(StudyConfig("augmentations", runs=runs, out=tmp_path / "kinds"))[0]][:2] == [
+        "as given",
+        "quarter turn left",
+    ]
+    with pytest.raises(ConfigError, match="study temperature: found --runs, expected none"):
+        quietly(StudyConfig("temperature", runs=runs, out=tmp_path / "other"))
+    with pytest.raises(ConfigError, match="expected a folder that `arc-kaggle solve` wrote"):
+        quietly(StudyConfig("predictions", runs=(tmp_path,), out=tmp_path / "other"))
+
+
+TINY = ("steps=4", "save-every=2", "hidden-size=32", "n-layers=1", "validation-puzzles=2")
+SHORT = ("tokens-per-batch=256", "max-tokens=128", "first-max-tokens=128", "precision=fp32", "hold-out=0.6")
+
+
+def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -> None:
+    from train_data import CLEAN, write_tasks_file
+
+    data = write_tasks_file(tmp_path / "rules.json", [*CLEAN])
+    config = study_of(
+        tmp_path,
+        "checkpoints",
+        n_tasks=4,
+        over=(),
+        seeds=1,
+        set=("recipe=none", "generate.n-views=1"),
+        train=(*TINY, *SHORT, f"data={data}"),
+    )
+    rows, lines = quietly(config)
+    assert [each.name for each in rows] == ["training, step 2", "training, step 4"]
+    assert lines[0].startswith("1 models x 1 seeds: about 0.00 h of training to go")
+    curves = (tmp_path / "study" / "curves.csv").read_text().splitlines()
+    assert curves[0].startswith("model,seed,step,validation_loss") and len(curves) == 3
+    assert (tmp_path / "study" / "curves.svg").is_file()
+    again, lines = quietly(config)
+    assert len(lines) == 2 and [each.values for each in again] == [each.values for each in rows]
+    with pytest.raises(ConfigError, match="study checkpoints: found --models, expected none"):
+        quietly(replace(config, models=(tmp_path,)))
+
+
+def test_the_small_model_keeps_symbols_digits_and_row_numbers_apart() -> None:
+    from arc_kaggle.models.new_model import new_text_model
+    from arc_kaggle.text.box_tokenizer import TEXT
+    from arc_kaggle.text.encoders import parse_encoder
+    from arc_kaggle.text.presets import PRESETS
+
+    model = new_text_model(32, 1, 0)
+    assert len(model.tokenizer) == len(TEXT) == len(set(TEXT)) == 111
+    for words in STUDIES["encoders"].models.values():
+        encoder = parse_encoder(shlex.split(words)[-1])
+        text = encoder.encode(as_grid([[x % 10 for x in range(12)]] * 11))
+        assert len(model.notation.ids(text)) == len(text) and model.tokenizer.decode(model.notation.ids(text)) == text
+    chat = PRESETS["arc24"].format
+    assert model.tokenizer.decode(model.notation.ids(chat.begin)) == chat.begin
+
+
+def test_every_cell_has_the_token_that_says_its_colour() -> None:
+    from arc_kaggle.config.model import BOX_FOLDER
+    from arc_kaggle.evaluation.study.token_pictures import cell_places, cells_of
+    from arc_kaggle.models.loading import load_model
+
+    model = load_model(BOX_FOLDER, "fp32", "cpu")
+    answer = as_grid([[1, 2, 3], [4, 5, 6]])
+    ids, places = model.notation.completion_ids(answer), cell_places(answer, model.notation)
+    assert [[model.tokenizer.decode([ids[place]])[0] for place in line] for line in places] == [
+        list("123"),
+        list("456"),
+    ]
+    pairs = tuple(Pair(as_grid([[i, 2]]), as_grid([[2, i]])) for i in (1, 3))
+    query = Query(Task("t", pairs, (Pair(as_grid([[4, 2, 1]]), answer),)), 0)
+    full, wide, narrow = (cells_of(model, query, window) for window in (0, 4096, 8))
+    from arc_kaggle.engines.hf.engine import HFEngine
+    from arc_kaggle.system.deadline import Deadline
+    from arc_kaggle.text.prompt import query_prompt
+    from arc_kaggle.text.tokens import tokenize
+
+    prompt = tokenize(query_prompt(query, model.notation), model.tokenizer).ids
+    ends = [[*map(int, ids[: place + 1])] for place in places.ravel()]
+    starts = [end[:-1] for end in ends]
+    scored = [np.array(each, dtype=np.int64) for each in (*ends, *(start for start in starts if start))]
+    ((_, nlls),) = HFEngine(model).score([prompt], [scored], Deadline.never())
+    after = dict(zip(map(tuple, (each.tolist() for each in scored)), nlls, strict=True))
+    expected = [
+        np.exp(after.get(tuple(start), 0.0) - after[tuple(end)]) for start, end in zip(starts, ends, strict=True)
+    ]
+    np.testing.assert_allclose(full["right"].ravel(), expected, rtol=1e-3)
+    np.testing.assert_allclose(wide["entropy"], full["entropy"], rtol=1e-3)
+    assert np.abs(narrow["entropy"] - full["entropy"]).max() > 0.01
+    assert (full["confidence"] >= full["right"] - 1e-12).all() and (full["entropy"] >= 0).all()

@@ -34,6 +34,8 @@ class Study:
     """The score by which rows are compared."""
     tunes_once: bool = False
     """Whether each puzzle is tuned once, and all rows answer with these weights."""
+    each_checkpoint: bool = False
+    """Whether every checkpoint of a training is judged, or the last one alone."""
     is_whole: bool = False
     """Whether a row needs all its puzzles in one run."""
 
@@ -199,6 +201,7 @@ STUDIES = {
         models={"training": ""},
         training=f"{SMALL_GRID_LM} --data arc1:training synth:0.6=2 --steps 1000 --save-every 200 "
         "--keep-checkpoints 50",
+        each_checkpoint=True,
         fixed="--generate.n-views 4 --tune.steps 25",
     ),
     "tokens": Study("Where in an answer is a model unsure, and what does a sliding window change?"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ class Cell:
     """A row with one model and one seed. `row` is empty for the run that only tunes for the others."""
 
     row: str
+    title: str
+    """Of the model, which has a folder of its own for every seed where the study trains it."""
     model: ModelFolder
     seed: int
     words: tuple[str, ...]
@@ -55,7 +57,7 @@ class Cell:
     @property
     def out(self) -> Path:
         """The folder of its runs."""
-        return self.folder / "runs" / safe_name(f"{self.row or 'tuning'} {self.model.name}") / f"seed-{self.seed}"
+        return self.folder / "runs" / safe_name(f"{self.row or 'tuning'} {self.title}") / f"seed-{self.seed}"
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -106,25 +108,34 @@ def evidence_of(part: Part) -> Evidence:
 
 
 def make_cells(
-    study: Study, config: StudyConfig, models: Sequence[ModelFolder], tasks: Sequence[Task]
+    study: Study, config: StudyConfig, models: Mapping[int, Mapping[str, ModelFolder]], tasks: Sequence[Task]
 ) -> Iterator[Cell]:
-    """All cells, seed by seed; within a seed those that only tune come before those that use it. Raises ConfigError."""
+    """All cells, seed by seed; `models` are those of each seed by title. A cell that only tunes comes before those
+    that answer with its weights. Raises ConfigError.
+    """
     size = len(tasks) if study.is_whole else config.part_size
     shared = [*shlex.split(study.fixed), *option_words(config.set)]
     for seed in range(config.seeds):
-        for model in models:
-            tuned = config.folder / "tuned" / model.name / f"seed-{seed}" if study.tunes_once else None
+        for title, model in models[seed].items():
+            tuned = config.folder / "tuned" / safe_name(title) / f"seed-{seed}" if study.tunes_once else None
             common = (config.folder, tuple(tasks), size, tuned)
             if tuned:
-                yield Cell("", model, seed, (*shared, *shlex.split(TUNING)), *common)
+                yield Cell("", title, model, seed, (*shared, *shlex.split(TUNING)), *common)
             for name, words in study.rows.items():
-                yield Cell(row_name(name, model, models), model, seed, (*shared, *shlex.split(words)), *common)
+                yield Cell(
+                    row_name(name, title, len(models[seed])),
+                    title,
+                    model,
+                    seed,
+                    (*shared, *shlex.split(words)),
+                    *common,
+                )
 
 
-def row_name(name: str, model: ModelFolder, models: Sequence[ModelFolder]) -> str:
+def row_name(name: str, title: str, n_models: int) -> str:
     """The name of a row; the model's comes before it where there are several."""
-    parts = [model.name if len(models) > 1 else "", name]
-    return " ".join(part for part in parts if part) or model.name
+    parts = [title if n_models > 1 else "", name]
+    return " ".join(part for part in parts if part) or title
 
 
 def option_words(given: Sequence[str]) -> list[str]:

@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
+from arc_kaggle.evaluation.model_folders import find_model_folders
+from arc_kaggle.evaluation.run_view import read_evidence
 from arc_kaggle.evaluation.study.catalogue import Study, find_study
 from arc_kaggle.evaluation.study.cells import TASKS_FILE, Cell, Cost, cost_of, evidence_of, make_cells, run_part
 from arc_kaggle.evaluation.study.figure import draw_rows
 from arc_kaggle.evaluation.study.puzzles import study_tasks
 from arc_kaggle.evaluation.study.reading import read_evidence_of
 from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
+from arc_kaggle.evaluation.study.trainings import Models, draw_training, train_models
 from arc_kaggle.run.messages import Start
 from arc_kaggle.system.deadline import Clock, Deadline
 from arc_kaggle.system.files import write_atomically, write_json
@@ -52,8 +55,8 @@ class StudyRun:
         for cell in self.cells:
             if cell.seed == 0:
                 part = cell.probe(distinct)
-                found[cell.row, cell.model.name] = cost_of(part, run_part(part, self.start))
-            self.costs[cell] = found[cell.row, cell.model.name]
+                found[cell.row, cell.title] = cost_of(part, run_part(part, self.start))
+            self.costs[cell] = found[cell.row, cell.title]
 
     def plan(self) -> str:
         """What will be done, with its hours."""
@@ -144,9 +147,38 @@ class StudyRun:
         return self.study.reads == "runs" or len({cell.row for cell in self.cells if cell.row}) > 1
 
 
-def find_models(study: Study, config: StudyConfig) -> list[ModelFolder]:
-    """The models of a study. Raises ModelError."""
-    return find_model_folders(config.models or (BOX_FOLDER,), config.base)
+def read_given(study: Study, config: StudyConfig) -> list[StudyRow]:
+    """The rows of runs that are through. Raises ConfigError, SubmissionError."""
+    if study.reads == "runs":
+        raise ConfigError(f"study {config.name}: found --runs, expected none, for its rows are runs of their own")
+    read = [(folder, config_of_run(folder)) for folder in config.runs]
+    models = {str(run["model"]) for _, run in read}
+    rows: dict[str, StudyRow] = {}
+    for folder, run in read:
+        tasks = load_tasks(run["tasks"], run["select"])
+        evidence = read_evidence(folder, tasks, run["select_by"])
+        title = Path(run["model"]).name if len(models) > 1 else ""
+        for name, key, values in read_evidence_of(
+            study.reads, tasks, evidence, run["generate"]["n_views"], run["seed"]
+        ):
+            full = " ".join(word for word in (title, name) if word)
+            rows.setdefault(full, StudyRow(full)).values[key] = values
+    return list(rows.values())
+
+
+def config_of_run(folder: Path) -> dict[str, Any]:
+    """The options of a run of `solve`. Raises ConfigError."""
+    try:
+        found: dict[str, Any] = read_json_file(folder / "config.json")
+        return {name: found[name] for name in ("model", "tasks", "select", "select_by", "generate", "seed")}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"run {folder}: {error!r}, expected a folder that `arc-kaggle solve` wrote") from error
+
+
+def find_models(config: StudyConfig) -> Models:
+    """The models that are named, the same for every seed. Raises ModelError."""
+    found = {model.name: model for model in find_model_folders(config.models or (BOX_FOLDER,), config.base)}
+    return dict.fromkeys(range(config.seeds), found)
 
 
 def puzzles_of(config: StudyConfig) -> tuple[Task, ...]:
@@ -174,9 +206,18 @@ def run_study(
     `start` begins workers in place of child processes, as for `solve`. Raises ArcKaggleError subclasses.
     """
     study = find_study(config.name, config.over)
+    if study.models and config.models:
+        raise ConfigError(f"study {config.name}: found --models, expected none, for it trains its own")
     until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
     make_folder(config.folder)
-    tasks, models = puzzles_of(config), find_models(study, config)
+    if config.runs:
+        rows = read_given(study, config)
+        write_tables(config.folder, study, rows)
+        return rows
+    tasks = puzzles_of(config)
+    models = train_models(study, config, until, say) if study.models else find_models(config)
+    if not models:
+        return []
     cells = list(make_cells(study, config, models, tasks))
     for cell in cells:
         cell.config(cell.out)  # what no run takes is refused before any begins
@@ -191,6 +232,8 @@ def run_study(
         rows = run.rows()
         if rows:
             write_tables(config.folder, study, rows)
+            if study.models:
+                draw_training(config.folder, models, rows)
     return rows
 
 

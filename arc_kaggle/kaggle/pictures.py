@@ -1,7 +1,8 @@
-"""Pictures of what runs of `solve` answered, those with the lowest score first."""
+"""Pictures of what runs of `solve` answered, those with the lowest score first; and their report page in a frame."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError, TaskError
-from arc_kaggle.evaluation.run_view import proposer
+from arc_kaggle.evaluation.page.build import page
+from arc_kaggle.evaluation.run_view import proposer, run_view
+from arc_kaggle.system.files import write_atomically
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import same_grid
 from arc_kaggle.tasks.task import Pair, Query, Task
@@ -94,3 +97,19 @@ def label(answer: AnsweredQuery, by: str, query: int) -> str:
 
 def _pairs(answer: AnsweredQuery, query: int) -> list[Pair]:
     return [answer.task.test[query], Pair(*answer.attempts[query])]
+
+
+def report_frame(folder: Path, path: Path = Path("report.html"), height: int = 900) -> str:
+    """The report page on the runs of `solve` in or below a folder, written to `path`, as HTML for a notebook's output.
+
+    It stands in a frame of its own, which can run the page's script and reach nothing around it. Raises ConfigError,
+    SubmissionError, TaskError.
+    """
+    runs = _runs(folder)
+    names = [run.relative_to(folder).as_posix() if run != folder else folder.name for run in runs]
+    text = page(f"arc_kaggle: {folder.name}", [run_view(run, name) for run, name in zip(runs, names, strict=True)])
+    write_atomically(path, text)
+    return (
+        f'<div><iframe title="Report" sandbox="allow-scripts" style="width: 100%; height: {height}px; border: 0" '
+        f'srcdoc="{html.escape(text)}"></iframe></div>'
+    )

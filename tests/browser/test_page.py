@@ -22,6 +22,7 @@ from selenium.webdriver.common.by import By
 from arc_kaggle.commands.report import ReportConfig, report
 from arc_kaggle.evaluation.page.build import page
 from arc_kaggle.evaluation.run_view import run_view
+from arc_kaggle.kaggle import report_frame
 
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
@@ -131,6 +132,18 @@ def test_text_of_a_task_stays_text(browser: webdriver.Chrome, run: Path, tmp_pat
     open_page(browser, path)
     assert browser.find_element(By.TAG_NAME, "h1").text == "<i>title</i>" and complaints(browser) == []
     assert browser.find_elements(By.CSS_SELECTOR, "img, h1 i, td b") == []
+
+
+def test_in_a_notebook_it_stands_in_a_frame_and_works(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html>{report_frame(run, tmp_path / 'report.html')}", encoding="utf-8")
+    open_page(browser, path)
+    assert complaints(browser) == []
+    browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
+    assert len(shown(browser)) == 6
+    browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("t03")
+    assert shown(browser) == ["t03"]
+    browser.switch_to.default_content()
 
 
 def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:

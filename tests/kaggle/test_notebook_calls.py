@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -38,7 +40,7 @@ from arc_kaggle.kaggle import (
 from arc_kaggle.kaggle.machines import MACHINES, MODELS, as_words, machine_named, model_named, options_for
 from arc_kaggle.kaggle.mounts import RERUN_VARIABLE, TEST_FILE
 from arc_kaggle.kaggle.notebook import count_answered, find_model
-from arc_kaggle.kaggle.pictures import AnsweredQuery, label, read_answers, solver
+from arc_kaggle.kaggle.pictures import AnsweredQuery, label, read_answers, report_frame, solver
 from arc_kaggle.kaggle.rehearsal import largest_tasks, of_preflight, projection, read_runs, usual_tasks
 from arc_kaggle.run.records import TaskRun
 from arc_kaggle.run.solve import solve
@@ -537,6 +539,18 @@ def test_pictures_of_what_is_not_there(tmp_path: Path) -> None:
         draw_predictions(tmp_path, config.tasks, tmp_path / "p.png", "acuracy")
     with pytest.raises(ArcKaggleError, match="found task t00, expected it among the tasks"):
         draw_predictions(tmp_path, "arc1:training", tmp_path / "p.png")
+
+
+def test_the_report_stands_in_a_frame_that_reaches_nothing_around_it(tmp_path: Path) -> None:
+    config = fake_config(tmp_path, 3)
+    solve(config)
+    frame = report_frame(tmp_path, tmp_path / "report.html")
+    (inner,) = re.findall(r'srcdoc="([^"]*)"', frame)
+    assert html.unescape(inner) == (tmp_path / "report.html").read_text()
+    assert 'sandbox="allow-scripts"' in frame and "allow-same-origin" not in frame
+    assert all(f"t{i:02}" in inner for i in range(3))
+    with pytest.raises(ConfigError, match="found no run of `solve` in it or below"):
+        report_frame(tmp_path / "out" / "predictions")
 
 
 # Adapters -------------------------------------------------------------------------------------------------------------

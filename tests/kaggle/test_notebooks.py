@@ -259,6 +259,9 @@ def test_a_commit_rehearses(session: Session) -> None:
     assert re.search(r"^ok +stop: ", session.said, re.MULTILINE)
     assert re.search(r"as those of the file: 4 of 4 tasks, .* h for 6, fits", session.said)
     assert re.search(r"of the largest size: none was tuned and answered; base: .* fit 1024 tokens", session.said)
+    cells = code_cells(nbformat.read(session.result_path, as_version=4))
+    frames = [out for out in cells[-1].outputs if "<iframe" in out.get("data", {}).get("text/html", "")]
+    assert len(frames) == 1 and (session.working / "report.html").is_file()
 
 
 @pytest.mark.torch
@@ -305,3 +308,8 @@ def test_a_dry_run_gives_scores_curves_and_pictures(session: Session) -> None:
     cells = code_cells(nbformat.read(session.result_path, as_version=4))
     pictures = [out for cell in cells for out in cell.outputs if "image/png" in out.get("data", {})]
     assert len(pictures) == 2
+    (frame,) = [
+        out["data"]["text/html"] for cell in cells for out in cell.outputs if "text/html" in out.get("data", {})
+    ]
+    assert "<iframe" in frame and "Content-Security-Policy" in frame and "outvoted" in frame
+    assert (session.working / "report.html").is_file()

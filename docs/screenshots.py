@@ -1,0 +1,48 @@
+"""Writes docs/report-wide.png and docs/report-phone.png: the report page of a run in headless Chromium.
+
+    arc-kaggle report RUN && python docs/screenshots.py RUN/report.html
+
+It wants Chromium and its driver, in Debian `apt-get install chromium chromium-driver`.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+
+DOCS = Path(__file__).parent
+SHOTS: dict[str, tuple[int, int, str]] = {"report-wide": (1280, 1000, "light"), "report-phone": (390, 844, "dark")}
+"""Width and height in pixels, and the colour scheme, by file."""
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+MOST_BYTES = 200_000
+
+
+def take(page: Path) -> None:
+    """Take all pictures of a page."""
+    options = Options()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options)
+    try:
+        for name, (width, height, scheme) in SHOTS.items():
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            driver.get(page.resolve().as_uri())
+            shot: dict[str, Any] = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+            content = base64.b64decode(shot["data"])
+            if len(content) > MOST_BYTES:
+                sys.exit(f"{name}: found {len(content)} bytes, expected at most {MOST_BYTES}")
+            (DOCS / f"{name}.png").write_bytes(content)
+    finally:
+        driver.quit()
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]))

@@ -8,18 +8,26 @@ It wants Chromium and its driver, in Debian `apt-get install chromium chromium-d
 from __future__ import annotations
 
 import base64
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
 
 DOCS = Path(__file__).parent
-SHOTS: dict[str, tuple[int, int, str]] = {"report-wide": (1280, 1000, "light"), "report-phone": (390, 844, "dark")}
-"""Width and height in pixels, and the colour scheme, by file."""
+SHOTS: dict[str, tuple[int, int, str, str]] = {
+    "report-wide": (1280, 1000, "light", "h1"),
+    "report-phone": (390, 844, "dark", "article"),
+}
+"""Width and height in pixels, the colour scheme, and what stands at the top, by file."""
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 MOST_BYTES = 200_000
+SETTLE_SECONDS = 1.0
+"""For cards that are drawn as they come into view."""
 
 
 def take(page: Path) -> None:
@@ -27,14 +35,16 @@ def take(page: Path) -> None:
     options = Options()
     for flag in FLAGS:
         options.add_argument(flag)
-    driver = webdriver.Chrome(options=options)
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
-        for name, (width, height, scheme) in SHOTS.items():
+        for name, (width, height, scheme, top) in SHOTS.items():
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
             features = [{"name": "prefers-color-scheme", "value": scheme}]
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
             driver.get(page.resolve().as_uri())
+            driver.execute_script(f"document.querySelector('{top}').scrollIntoView()")
+            time.sleep(SETTLE_SECONDS)
             shot: dict[str, Any] = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
             content = base64.b64decode(shot["data"])
             if len(content) > MOST_BYTES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from processes import fake_config, task_values
 
 from arc_kaggle.answering.candidates import Prediction
 from arc_kaggle.commands.report import ReportConfig, report, run_names
+from arc_kaggle.config.answer import RescoreConfig
 from arc_kaggle.errors import ArcKaggleError, ConfigError, SubmissionError
 from arc_kaggle.evaluation.page.build import digest, embedded, page
 from arc_kaggle.evaluation.run_view import KINDS, grid_text, kind_of, run_view
+from arc_kaggle.system.files import line_of
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import as_grid
 from arc_kaggle.tasks.task import Pair, Query, Task
@@ -173,3 +176,131 @@ def test_a_grid_as_text() -> None:
 
 def test_the_tasks_of_the_fixture_are_as_told() -> None:
     assert len(task_values(6)["t03"]["test"]) == 2
+
+
+# Every number against the files that it came from, read as plain JSON -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with likelihoods under two views; what the fake engine says is made to differ from view to view."""
+    scores = RescoreConfig(n_views=2)
+    config = fake_config(tmp_path_factory.mktemp("scored"), 6, rescore=scores, select_by="nvarc")
+    solve_here(config)
+    path = config.out / "predictions" / "t01.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for i, line in enumerate(lines):
+        line |= {"log_prob": -0.5 - i, "grid": [[9 - i % 3]] if i < 3 else None, "reason": None if i < 3 else "no_end"}
+    path.write_bytes(b"".join(line_of({k: v for k, v in line.items() if k != "crc32"}) for line in lines))
+    given = [
+        {"task_id": "t01", "query": 0, "view": v, "nll": 1.5 * v + g, "verdict": g - 2.0 * v, "grid": [[g]]}
+        for v in (0, 1)
+        for g in (7, 8, 9)
+    ]
+    (config.out / "scores" / "t01.jsonl").write_bytes(b"".join(map(line_of, given)))
+    return config.out
+
+
+def lines_of(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_every_candidate_says_what_its_predictions_and_scores_say(scored: Path) -> None:
+    tasks = json.loads((scored.parent / "tasks.json").read_text())
+    n_seen = 0
+    for task_id, task in run_view(scored, "a run")["tasks"].items():
+        said = lines_of(scored / "predictions" / f"{task_id}.jsonl")
+        scores = lines_of(scored / "scores" / f"{task_id}.jsonl")
+        for q, query in enumerate(task["queries"]):
+            answer = tasks[task_id]["test"][q]["output"]
+            mine = [line for line in said if line["query"] == q]
+            assert query["n_views"] == len({line["view"] for line in mine})
+            assert dict(query["reasons"]) == dict(Counter(line["reason"] for line in mine if line["reason"]))
+            grids = {json.dumps(line["grid"]) for line in mine if line["grid"] is not None}
+            assert query["n_candidates"] == len(grids) == len(query["candidates"])
+            for candidate in query["candidates"]:
+                grid = [[int(cell) for cell in line] for line in candidate["grid"].split("/")]
+                own = [line for line in mine if line["grid"] == grid]
+                of_views = [line for line in scores if line["query"] == q and line["grid"] == grid]
+                assert candidate["views"] == sorted({line["view"] for line in own})
+                assert candidate["votes"] == len(candidate["views"]) > 0
+                assert candidate["log_prob"] == max(line["log_prob"] for line in own)
+                assert candidate["nll"] == mean_of(of_views, "nll") and candidate["verdict"] == mean_of(
+                    of_views, "verdict"
+                )
+                assert candidate["pixels"] == pytest.approx(share_right(grid, answer))
+                n_seen += 1
+    assert n_seen >= 8
+
+
+def mean_of(lines: list[Any], name: str) -> float | None:
+    values = [line[name] for line in lines if name in line]
+    return pytest.approx(sum(values) / len(values)) if values else None  # type: ignore[no-any-return]
+
+
+def share_right(grid: list[list[int]], answer: list[list[int]]) -> float:
+    if [len(row) for row in grid] != [len(row) for row in answer]:
+        return 0.0
+    cells = [a == b for row, other in zip(grid, answer, strict=True) for a, b in zip(row, other, strict=True)]
+    return sum(cells) / len(cells)
+
+
+def test_the_order_of_candidates_is_that_of_the_rule_of_the_run(scored: Path) -> None:
+    """nvarc: votes less the mean likelihood; all three have one vote, and 7 the least NLL."""
+    (query,) = run_view(scored, "a run")["tasks"]["t01"]["queries"]
+    assert [candidate["grid"] for candidate in query["candidates"]] == ["7", "8", "9"]
+
+
+def test_every_stage_says_what_the_report_says(scored: Path) -> None:
+    told = json.loads((scored / "report.json").read_text())["reports"]
+    view = run_view(scored, "a run")
+    expected = [
+        (
+            each["task_id"],
+            stage["job"]["stage"],
+            stage["worker"],
+            pytest.approx(stage["at_seconds"] - stage["outcome"]["seconds"]),
+            stage["outcome"]["seconds"],
+            stage["job"]["predicted_seconds"],
+            stage["lost"],
+        )
+        for each in told
+        for stage in each["stages"]
+    ]
+    names = ("task", "stage", "worker", "begin", "seconds", "predicted", "lost")
+    assert [tuple(stage[name] for name in names) for stage in view["stages"]] == expected
+    assert {stage["stage"] for stage in view["stages"]} >= {"answer", "score"} or len(expected) > 6
+    for each in told:
+        task = view["tasks"][each["task_id"]]
+        assert (task["verdict"], task["ended"]) == (each["verdict"], each["ended"])
+        assert (task["tune"], task["infer_seconds"], task["dropped_pairs"]) == tuple(
+            each["run"][name] for name in ("tune", "infer_seconds", "dropped_pairs")
+        )
+
+
+def test_the_head_says_what_the_config_says(scored: Path) -> None:
+    config, told = (json.loads((scored / name).read_text()) for name in ("config.json", "report.json"))
+    facts = run_view(scored, "a run")["facts"]
+    assert facts == {
+        "tasks": config["tasks"],
+        "model": "box",
+        "engine": told["engine"],
+        "fine-tuning": f"none, {config['tune']['steps']} steps",
+        "views": 4,
+        "selected by": "nvarc",
+        "seed": 0,
+        "seconds": round(told["seconds"], 1),
+        "limit, minutes": config["time_limit_minutes"],
+    }
+
+
+def test_the_pairs_are_those_of_the_tasks(scored: Path) -> None:
+    tasks = json.loads((scored.parent / "tasks.json").read_text())
+    for task_id, task in run_view(scored, "a run")["tasks"].items():
+        text = {
+            "/".join("".join(map(str, row)) for row in pair[side]) for pair in tasks[task_id]["train"] for side in pair
+        }
+        assert {grid for pair in task["train"] for grid in pair} == text
+        assert [query["input"] for query in task["queries"]] == [
+            "/".join("".join(map(str, row)) for row in pair["input"]) for pair in tasks[task_id]["test"]
+        ]

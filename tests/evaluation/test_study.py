@@ -386,7 +386,7 @@ def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -
     assert [each.name for each in rows] == ["training, step 2", "training, step 4"]
     assert lines[0].startswith("1 models x 1 seeds: about 0.00 h of training to go")
     curves = (tmp_path / "study" / "curves.csv").read_text().splitlines()
-    assert curves[0].startswith("model,seed,step,validation_loss") and len(curves) == 3
+    assert curves[0].startswith("model,seed,step,validation_loss") and len(curves) == 1 + 3
     assert (tmp_path / "study" / "curves.svg").is_file()
     again, lines = quietly(config)
     assert len(lines) == 2 and [each.values for each in again] == [each.values for each in rows]

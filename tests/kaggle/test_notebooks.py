@@ -260,7 +260,8 @@ def test_a_commit_rehearses(session: Session) -> None:
     assert re.search(r"as those of the file: 4 of 4 tasks, .* h for 6, fits", session.said)
     assert re.search(r"of the largest size: none was tuned and answered; base: .* fit 1024 tokens", session.said)
     cells = code_cells(nbformat.read(session.result_path, as_version=4))
-    frames = [out for out in cells[-1].outputs if "<iframe" in out.get("data", {}).get("text/html", "")]
+    shown = [out.get("data", {}).get("text/html", "") for cell in cells for out in cell.outputs]
+    frames = [text for text in shown if "<iframe" in text]
     assert len(frames) == 1 and (session.working / "report.html").is_file()
 
 

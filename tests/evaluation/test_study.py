@@ -25,8 +25,8 @@ from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.evaluation.study.catalogue import STUDIES, find_study, grid
 from arc_kaggle.evaluation.study.puzzles import as_puzzle, study_tasks
-from arc_kaggle.evaluation.study.reading import Answers, read_kinds, read_sizes, read_views, read_ways
-from arc_kaggle.evaluation.study.study import run_study
+from arc_kaggle.evaluation.study.reading import SIZE_NAMES, Answers, read_kinds, read_sizes, read_views, read_ways
+from arc_kaggle.evaluation.study.study import in_order, run_study
 from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import load_tasks
@@ -260,6 +260,8 @@ def test_an_answer_is_in_the_class_of_its_size() -> None:
         answers(RIGHT), query=Query(replace(QUERY.task, test=(Pair(as_grid([[0]]), as_grid([[1] * 17])),)), 0)
     )
     assert [name for name, _ in read_sizes(large)] == ["17..36 cells"]
+    assert SIZE_NAMES == ("1..16 cells", "17..36 cells", "37..100 cells", "101..225 cells", "226..900 cells")
+    assert in_order([row("37..100 cells", 0.0), row("1..16 cells", 0.0)])[0].name == "1..16 cells"
 
 
 def test_views_are_sorted_by_their_kinds() -> None:

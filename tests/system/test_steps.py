@@ -37,7 +37,10 @@ def test_a_bar_in_a_log_is_a_line_a_state() -> None:
     log = StringIO()
     assert list(bar(range(3), log, unit="rule", mininterval=0, maxinterval=0)) == [0, 1, 2]
     assert "\r" not in log.getvalue()
-    assert [line.split("|")[2].split()[0] for line in log.getvalue().splitlines()] == [*(f"{i}/3" for i in range(4)), "3/3"]
+    assert [line.split("|")[2].split()[0] for line in log.getvalue().splitlines()] == [
+        *(f"{i}/3" for i in range(4)),
+        "3/3",
+    ]
 
 
 def test_a_bar_in_a_log_is_seldom_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ Key = tuple[str, int, int]
 """Task id, test input, seed."""
 SIZES = (16, 36, 100, 225, 900)
 """Upper ends of the classes of answers by size, in cells."""
+SIZE_NAMES = tuple(f"{low + 1}..{high} cells" for low, high in zip((0, *SIZES), SIZES, strict=False))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,13 +71,9 @@ def read_ways(answers: Answers) -> Iterator[tuple[str, Values]]:
 def read_sizes(answers: Answers) -> Iterator[tuple[str, Values]]:
     """The row of the answer's size."""
     assert answers.query.answer is not None, "the puzzles of a study have answers"
-    size = answers.query.answer.size
-    low = 1
-    for high in SIZES:
-        if low <= size <= high:
-            ((_, values),) = read_runs(answers)
-            yield f"{low}..{high} cells", values
-        low = high + 1
+    place = bisect_left(SIZES, answers.query.answer.size)
+    for _, values in read_runs(answers):
+        yield SIZE_NAMES[place], values
 
 
 KINDS_OF_VIEWS: Mapping[str, Callable[[Augmentation], bool]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from arc_kaggle.evaluation.study.catalogue import Study, find_study
 from arc_kaggle.evaluation.study.cells import TASKS_FILE, Cell, Cost, cost_of, evidence_of, make_cells, run_part
 from arc_kaggle.evaluation.study.figure import draw_rows
 from arc_kaggle.evaluation.study.puzzles import study_tasks
-from arc_kaggle.evaluation.study.reading import read_evidence_of
+from arc_kaggle.evaluation.study.reading import SIZE_NAMES, read_evidence_of
 from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
 from arc_kaggle.evaluation.study.trainings import Models, draw_training, train_models
 from arc_kaggle.run.messages import Start
@@ -139,7 +139,7 @@ class StudyRun:
                     rows.setdefault(full, StudyRow(full)).values[key] = values
         if self.study.reads == "runs":
             return [StudyRow(row.name, row.values, sum(spent[name]) / len(spent[name])) for name, row in rows.items()]
-        return list(rows.values())
+        return in_order(rows.values())
 
     @property
     def _names_rows(self) -> bool:
@@ -163,7 +163,12 @@ def read_given(study: Study, config: StudyConfig) -> list[StudyRow]:
         ):
             full = " ".join(word for word in (title, name) if word)
             rows.setdefault(full, StudyRow(full)).values[key] = values
-    return list(rows.values())
+    return in_order(rows.values())
+
+
+def in_order(rows: Iterable[StudyRow]) -> list[StudyRow]:
+    """Rows as they came, but for classes of sizes, the smallest first."""
+    return sorted(rows, key=lambda row: next((i for i, name in enumerate(SIZE_NAMES) if row.name.endswith(name)), 0))
 
 
 def config_of_run(folder: Path) -> dict[str, Any]:

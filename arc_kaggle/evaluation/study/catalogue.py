@@ -147,7 +147,7 @@ STUDIES = {
     "system-prompt": Study(
         "Does a system prompt help a model that is trained with it?",
         models={"with a system prompt": "--prompt arc24", "without": "--prompt arc24-no-system"},
-        training=f"{SMALL_LM} --data synth:0.4 --steps 600",
+        training=f"{SMALL_LM} --data synth:0.4 --steps 600 --max-tokens 1792 --first-max-tokens 1792",
         fixed="--recipe none --generate.n-views 4",
         measure="correct_pixels",
     ),

@@ -11,7 +11,7 @@ one thread bit for bit.
 
 Expected on two cores with a model of 135M weights, seconds idle / beside three, by an earlier measurement by hand:
 default 0.62 / 21, PASSIVE 0.83 / 4.1, a spin count of 30000 0.66 / 5.5, one thread 1.1 / 2.2. So no fixed setting meets
-both aims; `follow`, which before each piece of work takes as many threads as others leave cores free, should come to
+both aims; `follow`, which before each step takes as many threads as others leave cores free, should come to
 0.62 / 2.3 and meet both. With the shipped box one thread is expected to be the best in both columns.
 """
 
@@ -24,8 +24,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,10 +35,10 @@ ONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 SETTINGS: dict[str, Mapping[str, str]] = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    **{f"spin {count}": {"GOMP_SPINCOUNT": count} for count in ("1000", "10000", "30000", "100000")},
+    **{f"spin {count}": {"GOMP_SPINCOUNT": count} for count in ("1000", "30000", "100000")},
     "one thread": ONE,
     "follow": {"FOLLOW": "1"},
-    "follow, spin 30000": {"FOLLOW": "1", "GOMP_SPINCOUNT": "30000"},
+    "follow, spin 100000": {"FOLLOW": "1", "GOMP_SPINCOUNT": "100000"},
 }
 WORK = ("generate", "train")
 
@@ -45,55 +46,35 @@ WORK = ("generate", "train")
 # A child: one setting --------------------------------------------------------------------------------------------
 
 
-class FreeCores:
-    """Cores of this process that others left free since it was asked last, by Linux's count of busy time."""
-
-    def __init__(self) -> None:
-        self.cores = os.sched_getaffinity(0)
-        self.asked = self._read()
-
-    def _read(self) -> tuple[float, float]:
-        """Seconds on the clock, and seconds for which other processes kept these cores busy."""
-        rows = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line[3:4].isdigit()]
-        ticks = sum(sum(map(int, row[1:4] + row[6:9])) for row in rows if int(row[0][3:]) in self.cores)
-        return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK") - time.process_time()
-
-    def count(self) -> int:
-        """At least one; a quarter of a core does not count as taken."""
-        (began, before), (now, after) = self.asked, self._read()
-        self.asked = now, after
-        return max(1, int(len(self.cores) + 0.25 - (after - before) / max(1e-3, now - began)))
-
-
 def serve(options: argparse.Namespace) -> None:
     """Load the model; then for every line of stdin do both works once and print seconds and a digest of the answers."""
     import torch
 
     from arc_kaggle.models.loading import load_model
+    from arc_kaggle.models.threads import follow_load
 
-    free = FreeCores() if "FOLLOW" in os.environ else None
+    step = partial(follow_load, torch.device("cpu")) if "FOLLOW" in os.environ else lambda: None
     model = load_model(options.model, "fp32", "cpu")
     ids = torch.randint(5, 200, (2, 256), generator=torch.Generator().manual_seed(0)) % len(model.tokenizer)
     print("ready", flush=True)
     for _ in sys.stdin:
-        if free:
-            torch.set_num_threads(free.count())
-        found: dict[str, Any] = {"threads": torch.get_num_threads()}
+        found: dict[str, Any] = {}
         for name, work in zip(WORK, (generate, train), strict=True):
             started = time.perf_counter()
-            answer = work(model.network, ids, options.tokens)
+            answer = work(model.network, ids, options.tokens, step)
             found[name] = time.perf_counter() - started
             found[f"{name} digest"] = hashlib.sha256(answer.numpy().tobytes()).hexdigest()
-        print(json.dumps(found), flush=True)
+        print(json.dumps({**found, "threads": torch.get_num_threads()}), flush=True)
 
 
-def generate(network: Any, ids: Any, n_tokens: int) -> Any:
+def generate(network: Any, ids: Any, n_tokens: int, step: Callable[[], None]) -> Any:
     """Log-probabilities (2, tokens, vocabulary) of greedy decoding with a KV cache."""
     import torch
 
     with torch.inference_mode():
         cache, rows, fed = None, [], ids
         for _ in range(n_tokens):
+            step()
             done = network(input_ids=fed, past_key_values=cache, use_cache=True)
             cache, row = done.past_key_values, done.logits[:, -1:].log_softmax(dim=-1)
             rows.append(row)
@@ -101,8 +82,10 @@ def generate(network: Any, ids: Any, n_tokens: int) -> Any:
         return torch.cat(rows, dim=1)
 
 
-def train(network: Any, ids: Any, n_tokens: int) -> Any:
+def train(network: Any, ids: Any, n_tokens: int, step: Callable[[], None]) -> Any:
     """The gradient of the first layer's weights after one step forward and back; no weight is changed."""
+    step()
+    ids = ids[:, :96]
     network(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     found = next(parameter.grad for parameter in network.parameters() if parameter.grad is not None).clone()
     network.zero_grad()  # all settings live at once: none keeps gradients
@@ -143,7 +126,11 @@ def busy(n_processes: int) -> Iterator[None]:
 
 def rounds(children: Mapping[str, subprocess.Popen[str]], n_repeats: int) -> dict[str, list[dict[str, Any]]]:
     """The settings take turns; the first round warms up."""
-    found = [{name: once(child) for name, child in children.items()} for _ in range(1 + n_repeats)][1:]
+    found = []
+    for repeat in range(1 + n_repeats):
+        found.append({name: once(child) for name, child in children.items()})
+        print(f"round {repeat}: { {name: each['generate'] for name, each in found[-1].items()} }", file=sys.stderr)
+    found = found[1:]
     return {name: [each[name] for each in found] for name in children}
 
 
@@ -175,11 +162,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--busy", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=20)
+    parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=SETTINGS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         return serve(options)
-    children = {name: start(setting, options) for name, setting in SETTINGS.items()}
+    children = {name: start(SETTINGS[name], options) for name in options.settings}
     idle = rounds(children, options.repeats)
     with busy(options.busy):
         beside = rounds(children, options.repeats)

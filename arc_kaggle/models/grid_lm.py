@@ -143,7 +143,7 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))  # type: ignore[no-any-return]
 
 
-class Layer(GradientCheckpointingLayer):  # type: ignore[misc]
+class GridLayer(GradientCheckpointingLayer):  # type: ignore[misc]
     """Attention, then the MLP, each behind a norm and beside the residual stream."""
 
     def __init__(self, config: GridLMConfig, layer_idx: int) -> None:
@@ -187,7 +187,7 @@ class GridModel(GridPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, width)
         self.embed_side = nn.Embedding(2, width)
         self.embed_row, self.embed_column = (nn.Embedding(LAST_PLACE + 1, width) for _ in range(2))
-        self.layers = nn.ModuleList([Layer(config, i) for i in range(config.num_hidden_layers)])
+        self.layers = nn.ModuleList([GridLayer(config, i) for i in range(config.num_hidden_layers)])
         self.norm = norm(width, config)
         self.gradient_checkpointing = False
         self.post_init()

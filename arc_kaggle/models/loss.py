@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from arc_kaggle.models.coordinate_embeddings import Parts, parts_of
+from arc_kaggle.models.label_rows import last_layer_at
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
@@ -62,8 +63,9 @@ def summed_loss(model: LoadedModel, ids: Tensor, labels: Tensor, positions: Tens
             return model.network.summed_loss(ids, labels, positions)
     if parts := parts_of(model.network):
         return _loss_in_parts(model, parts, ids, positions, kept, targets[kept]), int(kept.sum())
-    with model.computing(), _head_at(model.network, kept):
-        logits = model.network(input_ids=ids, position_ids=positions, use_cache=False).logits  # (labels, vocab)
+    with model.computing(), last_layer_at(model.network, kept) as is_kept, _head_at(model.network, kept, is_kept):
+        logits = model.network(input_ids=ids, position_ids=positions, use_cache=False).logits
+    logits = logits.flatten(0, -2)  # (labels, vocab)
     return F.cross_entropy(logits.float(), targets[kept], reduction="sum"), int(kept.sum())
 
 
@@ -72,14 +74,20 @@ def _loss_in_parts(
 ) -> Tensor:
     """Summed NLL of a model whose embeddings are sums, without the table of all of them; in fp32 behind the layers."""
     decoder: Any = model.network.get_decoder()
-    with model.computing():
-        output = decoder(inputs_embeds=parts.embed(ids), position_ids=positions, use_cache=False)
-    return parts.summed_loss(output.last_hidden_state[kept].float(), targets)
+    with model.computing(), last_layer_at(model.network, kept) as is_kept:
+        hidden = decoder(inputs_embeds=parts.embed(ids), position_ids=positions, use_cache=False).last_hidden_state
+    return parts.summed_loss((hidden[0] if is_kept else hidden[kept]).float(), targets)
 
 
 @contextmanager
-def _head_at(network: Any, kept: Tensor) -> Iterator[None]:
-    """Within it the head sees hidden states (labels, width) of some places alone, and so do the scales behind it."""
+def _head_at(network: Any, kept: Tensor, is_kept: bool) -> Iterator[None]:
+    """Within it the head sees hidden states (labels, width) of some places alone, and so do the scales behind it.
+
+    Where the last layer gives nothing else (`is_kept`), nothing is left to be done.
+    """
+    if is_kept:
+        yield
+        return
     hook = network.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][kept],))
     try:
         yield

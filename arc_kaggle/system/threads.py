@@ -1,17 +1,21 @@
-"""Threads of mathematics: how many a process takes, and how they wait for each other."""
+"""Threads of mathematics: how many a process takes, how they wait for each other, and which cores are free."""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.system.hardware import n_cores
 
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 WAITS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-SPIN_COUNT = "30000"
-"""Looks at an empty queue before a thread sleeps. libgomp's own default is ten times as many: on a busy machine threads
-then burn their share of it in waiting for each other (docs/threads.md)."""
+SPIN_COUNT = "100000"
+"""Looks at an empty queue before a thread sleeps. libgomp's own default is three times as many: on a busy machine
+threads then burn their share of it in waiting for each other (docs/threads.md)."""
 
 
 def thread_environment(n_each: int | None = None) -> dict[str, str]:
@@ -36,3 +40,48 @@ def n_threads() -> int:
             "such as 4; set it right, or unset it"
         )
     return int(text)
+
+
+class FreeCores:
+    """How many of this process' cores others leave free, by Linux's count of busy time.
+
+    A worker asks between two steps, and so has one thread beside others and all cores as soon as they are gone.
+    """
+
+    LEAST_SECONDS, MOST_SECONDS, SAMPLE_SECONDS = 0.25, 1.0, 0.04
+    """Between two looks; after which what was seen is stale; of a fresh look, four ticks of the kernel's clock."""
+
+    def __init__(self, look: Callable[[], tuple[float, float]] | None = None) -> None:
+        """`look` gives seconds on a clock, and seconds for which other processes have kept these cores busy."""
+        self.n_cores = n_cores()
+        self.look = look or others_busy
+        self.looked = self.look()
+        self.free = self.n_cores
+
+    def count(self) -> int:
+        """One at least; an eighth of a core does not count as taken. It asks the kernel four times a second at most."""
+        now, busy = self.look()
+        before, busy_before = self.looked
+        if now - before < self.LEAST_SECONDS:
+            return self.free
+        if now - before > self.MOST_SECONDS:
+            before, busy_before = now, busy
+            time.sleep(self.SAMPLE_SECONDS)
+            now, busy = self.look()
+        self.looked = now, busy
+        taken = (busy - busy_before) / max(1e-3, now - before)
+        self.free = max(1, int(self.n_cores + 0.125 - taken))
+        return self.free
+
+
+def others_busy() -> tuple[float, float]:
+    """Seconds on the clock, and seconds of other processes on this one's cores, since the machine's start."""
+    cores = os.sched_getaffinity(0)
+    rows = [line.split() for line in Path("/proc/stat").read_text(encoding="ascii").splitlines() if line[3:4].isdigit()]
+    ticks = sum(sum(map(int, row[1:4])) for row in rows if int(row[0][3:]) in cores)  # user, nice and system
+    return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK") - time.process_time()
+
+
+def may_follow() -> bool:
+    """Whether the number of threads may follow what others leave free: on Linux, where nobody has set it."""
+    return sys.platform == "linux" and not os.environ.keys() & set(COUNTS) and n_cores() > 1

@@ -13,6 +13,7 @@ from arc_kaggle.config.tune import OptimConfig
 from arc_kaggle.errors import TuneError
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import TensorBatch, summed_loss
+from arc_kaggle.models.threads import follow_load
 from arc_kaggle.text.tokens import NOT_TRAINED
 from arc_kaggle.tuning.distributed import Team
 from arc_kaggle.tuning.muon import Muon
@@ -107,6 +108,7 @@ class Optimizer:
         before the update where loss or gradient is not finite. In fp16 a gradient that overflows lowers the scale of
         the loss instead, and that update is left out.
         """
+        follow_load(self.model.device)
         self._set_rates(max(self.n_updates, time_share * self.n_steps))
         value = self._backward(batches)
         for optimizer in self.optimizers:

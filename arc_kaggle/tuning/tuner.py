@@ -22,6 +22,7 @@ from arc_kaggle.errors import TuneError
 from arc_kaggle.models.block_attention import by_blocks
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.loss import collate
+from arc_kaggle.models.rotary import turned_at_once
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import digest
 from arc_kaggle.system.hardware import is_out_of_memory
@@ -121,6 +122,13 @@ def _checkpointing(network: PreTrainedModel, config: TuneConfig) -> Iterator[Non
         network.gradient_checkpointing_disable()
 
 
+@contextmanager
+def fast_on_a_cpu(network: PreTrainedModel) -> Iterator[None]:
+    """Within it attention and rotary positions are computed as a CPU does them fastest."""
+    with by_blocks(network), turned_at_once(network):
+        yield
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what a training step frees, up to half a GiB, for the next one.
 
@@ -180,7 +188,7 @@ class InProcessTuner:
         network = self.model.network
         network.train()
         try:
-            with _checkpointing(network, config), by_blocks(network), self.weights.training() as parameters:
+            with _checkpointing(network, config), fast_on_a_cpu(network), self.weights.training() as parameters:
                 optimizer = Optimizer(self.model, parameters, config.optim, config.steps)
                 steps = islice(step_batches(examples, config), config.steps)
                 collated = (collate(batch, self.model.pad_id, PADDED) for batch in steps)

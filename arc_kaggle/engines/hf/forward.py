@@ -14,6 +14,7 @@ from torch import Tensor
 
 from arc_kaggle.engines.hf.cache import SlotCache, Slots
 from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.models.threads import follow_load
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.integers import round_up
 from arc_kaggle.text.tokens import TokenIds
@@ -123,6 +124,7 @@ class Forward:
         self, rows: Slots, ids: TokenIds, positions: Slots, slots: Slots, mask: NDArray[np.bool_] | None
     ) -> Tensor:
         """Logits, none where there is no mask. `rows` (rows,), the others (rows or 1, time), places (rows, time, 3)."""
+        follow_load(self.model.device)
         network: Any = self.model.network if mask is None or self._steps is None else self._steps
         target, device = self.memory.target, self.model.device
         target.rows, target.slots = torch.from_numpy(rows)[:, None].to(device), torch.from_numpy(slots).to(device)

@@ -75,8 +75,12 @@ def test_invalid_and_cut_off_answers_are_counted_apart(folders: dict[str, Path],
 
 
 def test_an_adapter_answers_on_its_base(folders: dict[str, Path], tmp_path: Path) -> None:
-    summary = summary_of(folders, tmp_path, ["adapter"], "words.jsonl", "--base", str(folders["base"]))
-    assert list(summary["results"]) == ["adapter"]
+    summary_of(
+        folders, tmp_path, ["base", "adapter"], "words.jsonl", "--base", str(folders["base"]), "--score", "choice"
+    )
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    base, adapter = ([each["log_prob"] for each in line["predictions"]] for line in (lines[0], lines[2]))
+    assert not np.allclose(base, adapter, atol=1e-3)
 
 
 def test_samples_differ_and_are_combined(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """Micro-step decoding beside the base LM: the same small model, the same data, the same number of further steps.
 
-    python benchmarks/micro.py [--out out/micro] [--steps 60] [--base-steps 300] [--puzzles 24]
+    python benchmarks/micro.py [--out out/micro] [--steps 1000] [--base-steps 4000] [--puzzles 48]
 
 A new model (96 x 4) is trained on easy synthetic rules; then it is trained on, plain or as a micro-step model in every
 variant. Held-out puzzles are answered greedily in one view, one at a time: cells that are right (0 for a grid of
 another size or none), puzzles solved, macro positions a prompt, decode steps an answer (macro and micro steps apart),
-and seconds, best of two. Prints a JSON object last, and draws the attention of macro and micro steps into
-docs/micro_attention.png.
+and seconds, best of two. The base needs its thousands of steps: one that is uncertain of everything has no segments.
+Prints a JSON object last, and draws the attention of macro and micro steps into docs/micro_attention.png.
 
 Expected: a third of the positions and of the base's steps at equal decoding threshold, at a loss of cells in every
 variant, for the base must relearn what a position is; the learnt merger beats mean and last token; stage one at 1e-4
@@ -203,9 +203,9 @@ def draw(folder: Path, task: Task, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/micro"))
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--base-steps", type=int, default=300)
-    parser.add_argument("--puzzles", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--base-steps", type=int, default=4000)
+    parser.add_argument("--puzzles", type=int, default=48)
     parser.add_argument("--only", nargs="*", default=None, help="variants to train now; all are measured then")
     options = parser.parse_args()
     base = options.out / "base"

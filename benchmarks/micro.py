@@ -1,12 +1,14 @@
 """Micro-step decoding beside the base LM: the same small model, the same data, the same number of further steps.
 
     python benchmarks/micro.py [--out out/micro] [--steps 1000] [--base-steps 4000] [--puzzles 48]
+    python benchmarks/micro.py --count-segments 12
 
 A new model (96 x 4) is trained on easy synthetic rules; then it is trained on, plain or as a micro-step model in every
 variant. Held-out puzzles are answered greedily in one view, one at a time: cells that are right (0 for a grid of
 another size or none), puzzles solved, macro positions a prompt, decode steps an answer (macro and micro steps apart),
 and seconds, best of two. The base needs its thousands of steps: one that is uncertain of everything has no segments.
-Prints a JSON object last, and draws the attention of macro and micro steps into docs/micro_attention.png.
+The second form counts the segments that the shipped model would make, without any training. Prints JSON last, and
+draws the attention of macro and micro steps into docs/micro_attention.png.
 
 Expected: a third of the positions and of the base's steps at equal decoding threshold, at a loss of cells in every
 variant, for the base must relearn what a position is; the learnt merger beats mean and last token; stage one at 1e-4
@@ -29,6 +31,7 @@ import torch
 from arc_kaggle.answering.requests import make_requests
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.micro import MicroConfig
+from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import LoraConfig, OptimConfig
@@ -37,9 +40,14 @@ from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import DecodeError
 from arc_kaggle.micro.engine import MicroEngine, StepCounts
 from arc_kaggle.micro.folder import load_micro
+from arc_kaggle.micro.segmentation import cut, uncertainty
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.tasks.dataset import load_tasks
+from arc_kaggle.tasks.selection import select_tasks
 from arc_kaggle.tasks.task import Task
+from arc_kaggle.text.prompt import query_prompt
+from arc_kaggle.text.tokens import tokenize
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import read_log
 from arc_kaggle.training.mixture import load_mixture
@@ -200,6 +208,35 @@ def draw(folder: Path, task: Task, path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
+COUNTED = [
+    *(MicroConfig("entropy", threshold=nats) for nats in (0.1, 0.3, 1.0)),
+    MicroConfig("entropy", threshold=0.3, window=32),
+    MicroConfig("entropy", threshold=0.3, budget=True),
+    *(MicroConfig("confidence", threshold=share) for share in (0.05, 0.1, 0.3)),
+]
+
+
+def count_segments(n_tasks: int) -> list[dict[str, Any]]:
+    """Macro positions a token of prompts and of answers, by the model that ships, for the shortest training tasks."""
+    model = load_model(BOX_FOLDER, "fp32", "cpu")
+    rows = []
+    for config in COUNTED:
+        counts = np.zeros((2, 2))  # (prompt, answer) x (positions, tokens)
+        for task in select_tasks(load_tasks("arc1:training"), f"shortest:{n_tasks}"):
+            prompt = tokenize(query_prompt(next(task.queries), model.notation), model.tokenizer).ids
+            answer = model.notation.completion_ids(task.test[0].output)
+            ids = torch.from_numpy(np.concatenate([prompt, answer]))[None]
+            forced = torch.zeros_like(ids, dtype=torch.bool)
+            forced[0, len(prompt)] = True
+            starts = cut(uncertainty(model.network, ids, config), config, forced)[0].numpy()
+            counts += [[starts[: len(prompt)].sum(), len(prompt)], [starts[len(prompt) :].sum(), len(answer)]]
+        named = {key: getattr(config, key) for key in ("segments", "threshold", "window", "budget")}
+        rows.append(
+            {**named, "prompt": round(counts[0, 0] / counts[0, 1], 3), "answer": round(counts[1, 0] / counts[1, 1], 3)}
+        )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/micro"))
@@ -207,7 +244,12 @@ def main() -> None:
     parser.add_argument("--base-steps", type=int, default=4000)
     parser.add_argument("--puzzles", type=int, default=48)
     parser.add_argument("--only", nargs="*", default=None, help="variants to train now; all are measured then")
+    parser.add_argument(
+        "--count-segments", type=int, default=0, help="tasks on which segments are counted, and no more"
+    )
     options = parser.parse_args()
+    if options.count_segments:
+        return print(json.dumps(count_segments(options.count_segments)))
     base = options.out / "base"
     rate = OptimConfig(learning_rate=2e-3, warmup_fraction=0.03)
     quiet = {"save_every": 10**6, "validation_puzzles": options.puzzles}

@@ -9,8 +9,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from arc_kaggle.config.micro import has_micro_steps
-from arc_kaggle.errors import ConfigError, ModelError
-from arc_kaggle.system.paths import replaced_folder
+from arc_kaggle.errors import ModelError
+from arc_kaggle.system.paths import written_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,7 @@ def run(config: ConvertWeightsConfig) -> int:
     """Write the folder, as a whole or not at all. Raises ConfigError, ModelError."""
     if not has_micro_steps(config.model):
         raise ModelError(f"model folder {config.model}: found no micro-step model, expected one that `train` has made")
-    if config.out.exists() and not config.overwrite:
-        raise ConfigError(f"out {config.out}: found it there already; take another --out, or --overwrite")
-    try:
-        with replaced_folder(config.out, "config.json") as folder:
-            shutil.copytree(config.model / "base", folder, dirs_exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
+    with written_folder(config.out, "config.json", config.overwrite) as folder:
+        shutil.copytree(config.model / "base", folder, dirs_exist_ok=True)
     print(f"{config.out}: the base of {config.model}, a plain model of one token a step")
     return 0

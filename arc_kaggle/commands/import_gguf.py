@@ -8,7 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.system.paths import replaced_folder
+from arc_kaggle.system.paths import written_folder
 from arc_kaggle.system.steps import Steps
 
 
@@ -49,14 +49,9 @@ def import_gguf(config: ImportGgufConfig) -> str:
     """
     from arc_kaggle.models.gguf import read_gguf, write_model
 
-    if config.out.exists() and not config.overwrite:
-        raise ConfigError(f"out {config.out}: found it there already; take another --out, or --overwrite")
     if not config.file.is_file():
         raise ConfigError(f"file {config.file}: found no such file, expected a GGUF file")
-    file = read_gguf(config.file, config.source, config.license)
-    try:
-        with replaced_folder(config.out, "config.json") as folder:
-            card = write_model(file, folder, config.prompt, config.encoder)
-    except OSError as error:
-        raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
+    with written_folder(config.out, "config.json", config.overwrite) as folder:
+        file = read_gguf(config.file, config.source, config.license)
+        card = write_model(file, folder, config.prompt, config.encoder)
     return f"{config.out}: {config.file.stem}, {card.facts['parameters']:,} parameters in bf16, licence {file.license}"

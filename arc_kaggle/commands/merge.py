@@ -10,9 +10,8 @@ from typing import Literal
 from tyro.conf import Positional
 
 from arc_kaggle.config.model import CARD_FILE
-from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import TOKENIZER_FILES
-from arc_kaggle.system.paths import replaced_folder
+from arc_kaggle.system.paths import written_folder
 from arc_kaggle.system.steps import Steps
 
 
@@ -44,13 +43,8 @@ def run(config: MergeConfig) -> int:
 
 def merge(config: MergeConfig) -> str:
     """Write the folder, as a whole or not at all; returns a line about it. Raises ConfigError, ModelError."""
-    if config.out.exists() and not config.overwrite:
-        raise ConfigError(f"out {config.out}: found it there already; take another --out, or --overwrite")
-    try:
-        with replaced_folder(config.out, "config.json") as folder:
-            _write(config, folder)
-    except OSError as error:
-        raise ConfigError(f"out {config.out}: cannot be written to ({error.strerror})") from error
+    with written_folder(config.out, "config.json", config.overwrite) as folder:
+        _write(config, folder)
     return f"{config.out}: {config.adapter} merged into {config.base}, in {config.precision}"
 
 

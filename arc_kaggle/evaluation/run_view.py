@@ -13,11 +13,11 @@ import numpy as np
 
 from arc_kaggle.answering.candidates import Attempts, Candidate, CandidateScore, Prediction, read_prediction_folder
 from arc_kaggle.answering.metrics import predictions_of, unanswered_reasons
-from arc_kaggle.answering.simple_rules import proven_grids
 from arc_kaggle.answering.submission import read_submission
 from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import SubmissionError
+from arc_kaggle.run.report import proposer
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import Grid, same_grid
@@ -162,14 +162,11 @@ def query_view(query: Query, evidence: Evidence) -> Json:
 
 
 def attempt_view(attempt: Grid, query: Query, ranked: Sequence[Candidate]) -> Json:
-    return {"grid": grid_text(attempt), "by": proposer(attempt, query, ranked), "pixels": right_cells(attempt, query)}
-
-
-def proposer(attempt: Grid, query: Query, ranked: Sequence[Candidate]) -> str:
-    """Who proposed an attempt: the model, a simple rule that holds for all train pairs, or a guess."""
-    if any(same_grid(attempt, candidate.grid) for candidate in ranked):
-        return "model"
-    return "rule" if any(same_grid(attempt, grid) for grid in proven_grids(query)) else "guess"
+    return {
+        "grid": grid_text(attempt),
+        "by": proposer(attempt, query, (each.grid for each in ranked)),
+        "pixels": right_cells(attempt, query),
+    }
 
 
 def candidate_view(candidate: Candidate, query: Query) -> Json:
@@ -195,7 +192,7 @@ def kind_of(query: Query, found: Sequence[Prediction], ranked: Sequence[Candidat
         return "not_scored"
     right = [attempt for attempt in attempts if same_grid(attempt, query.answer)]
     if right:
-        return "solved" if proposer(right[0], query, ranked) == "model" else "solved_by_rule"
+        return "solved" if proposer(right[0], query, (each.grid for each in ranked)) == "model" else "solved_by_rule"
     shares = [right_cells(candidate.grid, query) or 0.0 for candidate in ranked]
     if max(shares) == 1:
         return "outvoted"

@@ -14,7 +14,8 @@ from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.drawing import draw_sheet
 from arc_kaggle.errors import ConfigError, TaskError
 from arc_kaggle.evaluation.page.build import page
-from arc_kaggle.evaluation.run_view import proposer, run_view
+from arc_kaggle.evaluation.run_view import run_view
+from arc_kaggle.run.report import proposer
 from arc_kaggle.system.files import write_atomically
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import same_grid
@@ -77,7 +78,7 @@ def solver(query: Query, attempts: Attempts, found: Sequence[Prediction]) -> str
     """Who proposed the attempt that is right: `model`, `rule` or `guess`; empty where neither attempt is."""
     candidates = rank_candidates(prediction for prediction in found if prediction.query == query.index)
     right = [attempt for attempt in attempts if query.answer is not None and same_grid(attempt, query.answer)]
-    return proposer(right[0], query, candidates) if right else ""
+    return proposer(right[0], query, (each.grid for each in candidates)) if right else ""
 
 
 def _score(task: Task, predictions: Sequence[Prediction], by: str) -> float:

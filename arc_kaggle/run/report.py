@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from arc_kaggle.answering.simple_rules import proven_grids
 from arc_kaggle.run.journal import Journal
 from arc_kaggle.run.records import Author, StageRun, TaskReport, TaskRun, task_run
 from arc_kaggle.system.files import strict_json
-from arc_kaggle.tasks.grid import same_grid
+from arc_kaggle.tasks.grid import Grid, same_grid
 from arc_kaggle.tasks.task import Query, Task, shown_id
 
 
@@ -55,9 +55,15 @@ def author_of(query: Query, attempts: Attempts, predictions: PredictionsByTask) 
     """Who gave the right attempt, the model before a rule before a guess; None where none is right."""
     if query.answer is None or not is_solved(query, attempts):
         return None
-    if answer_rank(query, predictions_of(query, predictions)):
+    found = (prediction.grid for prediction in predictions_of(query, predictions))
+    return proposer(query.answer, query, (grid for grid in found if grid is not None))
+
+
+def proposer(attempt: Grid, query: Query, of_model: Iterable[Grid]) -> Author:
+    """Who proposed an attempt: the model, a simple rule that holds for all train pairs, or a guess."""
+    if any(same_grid(attempt, grid) for grid in of_model):
         return "model"
-    return "rule" if any(same_grid(grid, query.answer) for grid in proven_grids(query)[:1]) else "guess"
+    return "rule" if any(same_grid(attempt, grid) for grid in proven_grids(query)) else "guess"
 
 
 def _verdict(query: Query, author: Author | None, predictions: PredictionsByTask) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from arc_kaggle.errors import ConfigError
+
 LONGEST_NAME = 96
 """Characters; file systems allow 255 bytes, endings such as `.jsonl.damaged` included."""
 _NOT_PLAIN = re.compile(rb"[^a-z0-9_-]")
@@ -71,3 +73,18 @@ def replaced_folder(out: Path, mark: str) -> Iterator[Path]:
         partial.rename(out)
     finally:
         remove_below(out.parent, partial)
+
+
+@contextmanager
+def written_folder(out: Path, mark: str, overwrite: bool) -> Iterator[Path]:
+    """The folder that a command writes for its option --out, by `replaced_folder`: as a whole or not at all.
+
+    Raises ConfigError for a folder that is there, unless `overwrite` is set, and for one that cannot be written.
+    """
+    if out.exists() and not overwrite:
+        raise ConfigError(f"out {out}: found it there already; take another --out, or --overwrite")
+    try:
+        with replaced_folder(out, mark) as folder:
+            yield folder
+    except OSError as error:
+        raise ConfigError(f"out {out}: cannot be written to ({error.strerror})") from error

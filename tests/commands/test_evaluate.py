@@ -22,13 +22,14 @@ from strategies import TASK_JSON, WriteJson, prediction
 
 from arc_kaggle.answering.submission import vote_task
 from arc_kaggle.cli import main
-from arc_kaggle.commands.evaluate import EvaluateConfig, evaluate, plan, seconds_left
-from arc_kaggle.commands.evaluate import compare as compare_files
+from arc_kaggle.config.evaluate import EvaluateConfig
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.errors import ConfigError, ModelError, TaskError, WorkerError
 from arc_kaggle.evaluation.columns import Column, Evaluation, Output, judge, view_counts
 from arc_kaggle.evaluation.comparison import Comparison, best_of, compare, comparisons
 from arc_kaggle.evaluation.curves import curve_points, draw_curves
+from arc_kaggle.evaluation.evaluate import compare as compare_files
+from arc_kaggle.evaluation.evaluate import evaluate, plan, seconds_left
 from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.evaluation.report import evaluation_json, evaluation_text, share
 from arc_kaggle.models.card import ModelCard, write_card

@@ -12,9 +12,9 @@ import pytest
 import tyro
 
 from arc_kaggle.cli import main, with_saved
-from arc_kaggle.commands.evaluate import EvaluateConfig
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig
 from arc_kaggle.config.command_line import known_defaults
+from arc_kaggle.config.evaluate import EvaluateConfig
 from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.model import BOX_FOLDER, EngineOptions, ModelOptions, options_of
 from arc_kaggle.config.preflight import PreflightConfig
@@ -112,7 +112,7 @@ def test_evaluate_takes_single_options_of_fine_tuning() -> None:
 
 
 def test_evaluate_judges_an_adapter_on_the_model_that_is_named(tmp_path: Path) -> None:
-    from arc_kaggle.commands.evaluate import find_models
+    from arc_kaggle.evaluation.evaluate import find_models
 
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "adapter_config.json").write_text(

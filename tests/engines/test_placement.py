@@ -17,14 +17,15 @@ from in_process import solve_here
 from models import lively_model
 from processes import fake_config, read_report
 
-from arc_kaggle.commands.evaluate import EvaluateConfig, choose_engine, plan
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.engines import VLLMConfig
+from arc_kaggle.config.evaluate import EvaluateConfig
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import LoraConfig, TuneConfig
 from arc_kaggle.engines.choice import demand_of, settle
 from arc_kaggle.engines.placement import HOST_RESERVE, RESERVE, Demand, Kind, MachineMemory, check_room, place
 from arc_kaggle.errors import ConfigError, EngineError, ModelError
+from arc_kaggle.evaluation.evaluate import choose_engine, plan
 from arc_kaggle.evaluation.model_folders import ModelFolder
 from arc_kaggle.models.loading import save_model
 from arc_kaggle.models.measured import shape_of

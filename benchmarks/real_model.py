@@ -6,7 +6,9 @@
 Training tasks of ARC-AGI-1, one after another: each is answered by the untuned model, the model is fine-tuned on it
 (LoRA), and it is answered again under the same views. A line a task goes into --out, so that the run goes on after a
 kill. Compared are single answers: cells that are right, outputs of the right size, and test inputs with a right answer
-among the views; no vote and no simple rules take part. Prints a JSON object last.
+among the views; no vote and no simple rules take part. The untuned model writes a grid and then goes on talking, so
+that none of its answers ends; `said` is the untuned model with the grids taken out of what it said, whether it ended or
+not. Prints a JSON object last.
 
 Expected before the first run, of the 24 training tasks with the shortest prompts: untuned 40% of the cells (it copies
 what it sees), 60% of the sizes, 1 test input solved; after 16 steps 65% of the cells, 90% of the sizes, 4 solved.
@@ -18,6 +20,8 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -39,6 +43,7 @@ from arc_kaggle.tasks.grid import Grid, same_grid
 ROOT = Path(__file__).resolve().parents[1]
 LORA = LoraConfig(rank=32, alpha=16)
 OPTIM = OptimConfig(learning_rate=5e-4, schedule="linear")
+WAYS = ("ttft", "none", "said")
 MEASURES, NEVER = ("pixels", "size", "solved"), Deadline.never()
 
 
@@ -47,18 +52,32 @@ def compare_on(task: Task, method: Method, config: SolveConfig) -> dict[str, Any
     assert method.tuner is not None
     method.tuner.reset()
     started = time.monotonic()
-    untuned = measure(task, method, config)
+    untuned = answers(task, method, config)
+    said = [grid_in(prediction, method) for prediction in untuned]
     answered = time.monotonic()
     report = tune_task(task, method, config, NEVER)
-    found = {"none": untuned, "ttft": measure(task, method, config), "tune": report.text, "steps": report.steps}
+    tuned = answers(task, method, config)
+    found = {"none": judge(task, untuned), "said": judge(task, said), "ttft": judge(task, tuned)}
     losses = {"first_loss": report.first_loss, "last_loss": report.last_loss}
-    return {"task": task.id, **found, **losses, "seconds": [answered - started, report.seconds]}
+    outcome = {"tune": report.text, "steps": report.steps, **losses, "seconds": [answered - started, report.seconds]}
+    return {"task": task.id, **found, **outcome}
 
 
-def measure(task: Task, method: Method, config: SolveConfig) -> list[dict[str, float]]:
-    """By test input: the mean over its answers, and whether one of them is right."""
+def answers(task: Task, method: Method, config: SolveConfig) -> list[Prediction]:
     predictions: list[Prediction] = []
     answer_views([task], range(config.generate.n_views), method, config, NEVER, predictions.append)
+    return predictions
+
+
+def grid_in(prediction: Prediction, method: Method) -> Prediction:
+    """A prediction with the last grid that stands in its text."""
+    notation = method.notation
+    seen = replace(notation, format=replace(notation.format, extract="lines")).extract(prediction.text)
+    return prediction if seen is None else replace(prediction, grid=prediction.augmentation.invert(seen), reason=None)
+
+
+def judge(task: Task, predictions: Sequence[Prediction]) -> list[dict[str, float]]:
+    """By test input: the mean over its answers, and whether one of them is right."""
     rows = []
     for query in task.queries:
         grids, answer = [p.grid for p in predictions if p.query == query.index], query.answer
@@ -78,18 +97,18 @@ def right_cells(grid: Grid | None, answer: Grid) -> float:
 
 
 def compared(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means of both over all test inputs, and their paired differences with 95% intervals."""
-    rows: dict[str, Any] = {"n_tasks": len(lines)}
+    """Means of all ways over all test inputs; what TTFT gains on each of the others, with paired 95% intervals."""
+    rows: dict[str, Any] = {"n_tasks": len(lines), "n_test_inputs": sum(len(line["ttft"]) for line in lines)}
     for name in MEASURES:
-        tuned, untuned = (
-            {(line["task"], i): row[name] for line in lines for i, row in enumerate(line[way])}
-            for way in ("ttft", "none")
-        )
-        gain = mean_difference(tuned, untuned, np.random.default_rng(0))
-        means = {"ttft": round(fmean(tuned.values()), 3), "none": round(fmean(untuned.values()), 3)}
-        rows[name] = {**means, "n": gain.n, "gain": [round(each, 3) for each in (gain.mean, gain.low, gain.high)]}
-    solved = ({key: value > 0 for key, value in way.items()} for way in (tuned, untuned))
-    return {**rows, "solved_pairs": paired(*solved).to_json()}
+        ways = {
+            way: {(line["task"], i): row[name] for line in lines for i, row in enumerate(line[way])} for way in WAYS
+        }
+        rows[name] = {way: round(fmean(values.values()), 3) for way, values in ways.items()}
+        for way in WAYS[1:]:
+            gain = mean_difference(ways["ttft"], ways[way], np.random.default_rng(0))
+            rows[name][f"gain_on_{way}"] = [round(each, 3) for each in (gain.mean, gain.low, gain.high)]
+    solved = {way: {key: value > 0 for key, value in values.items()} for way, values in ways.items()}
+    return {**rows, "solved_pairs": {way: paired(solved["ttft"], solved[way]).to_json() for way in WAYS[1:]}}
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "SymbolsConfig": {"tokenizer": (Path("a"),)},
     "SynthConfig": {"out": Path("a.json")},
     "TrainConfig": {"out": Path("out")},
+    "PromptEvaluation": {"models": (Path("a"),), "data": Path("a"), "out": Path("out")},
 }
 """What a config needs beside the number."""
 
@@ -109,7 +110,7 @@ def test_an_odd_number_on_the_command_line_ends_in_a_run_or_in_one_sentence(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module, ran = import_module(f"arc_kaggle.commands.{command}"), []
+    module, ran = import_module(f"arc_kaggle.commands.{command.replace('-', '_')}"), []
     hint = typing.get_type_hints(module.run, include_extras=True)["config"]
 
     def run(config: Any) -> int:

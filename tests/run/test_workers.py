@@ -31,6 +31,7 @@ from processes import (
 from scripted import ScriptedWorker
 
 from arc_kaggle.config.answer import RescoreConfig
+from arc_kaggle.config.model import SMALL_BYTES
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.run import supervisor as dispatch
@@ -94,7 +95,7 @@ def test_without_a_gpu_a_small_model_gets_a_worker_for_each_core(
     large = tmp_path / "large"
     large.mkdir()
     with (large / "model.safetensors").open("wb") as file:
-        file.truncate(start.SMALL_BYTES + 1)
+        file.truncate(SMALL_BYTES + 1)
     assert start.count_workers(replace(config, model=large)) == 1
 
 

@@ -350,7 +350,7 @@ def test_what_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:
 
 def test_training_teaches_to_tell_right_from_wrong() -> None:
     """Every output is one black cell; proposed for a test input that no example had, which is spoiled in two ways."""
-    black, steady = as_grid([[0]]), OptimConfig(3e-3, schedule="constant_with_warmup")
+    black, steady = as_grid([[0]]), OptimConfig(1e-3, schedule="constant_with_warmup")
     train = tuple(Pair(pair.input, black) for pair in copy_task(5).train)
     task = Task("black", train, (Pair(as_grid([[4, 2], [1, 1]]), None),))
     config = TuneConfig(weights="all", steps=120, batch_size=8, verify_share=0.8, keep_background=1.0, optim=steady)

@@ -1,4 +1,5 @@
-"""A worker without a model whose answers differ by task, view and weights, so that lost or swapped evidence shows."""
+"""What tests use in place of a model: a worker whose answers differ by task, view and weights, so that lost or swapped
+evidence shows, and a tokenizer of letters."""
 
 from __future__ import annotations
 
@@ -69,3 +70,14 @@ class ScriptedWorker:
 
     def kill(self) -> None:
         pass
+
+
+class Letters:
+    """Every character is a token, and so are the words of verdicts."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        words = {"yes": 300_000, "no": 300_001}
+        return [words[text]] if text in words else [ord(symbol) for symbol in text]
+
+    def decode(self, token_ids: Any) -> str:
+        return "".join(map(chr, token_ids))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from in_process import solve_here
 from models import lively_model
+from scripted import Letters
 from strategies import prediction
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction, group_candidates
@@ -60,17 +61,6 @@ def test_the_prompt_of_a_choice_is_a_query_two_answers_and_the_choice() -> None:
     assert [(span.text, span.trained) for span in prompt.spans if span.trained] == [("I", True)]
     first = choice_prompt(copy_task(2), (as_grid([[7]]), as_grid([[8]])), True, FAKE_NOTATION)
     assert first.text == prompt.text[:-1] + "O"
-
-
-class Letters:
-    """Every character is a token, and so are the words of verdicts."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        words = {"yes": 300_000, "no": 300_001}
-        return [words[text]] if text in words else [ord(symbol) for symbol in text]
-
-    def decode(self, token_ids: Any) -> str:
-        return "".join(map(chr, token_ids))
 
 
 @pytest.mark.parametrize("name", ["plain", "arc24", "architects"])

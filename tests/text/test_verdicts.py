@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_process import solve_here
 from models import lively_model
+from scripted import Letters
 from strategies import grids, pairs, prediction
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction, group_candidates
@@ -86,17 +87,6 @@ def test_an_example_is_what_scoring_asks(name: str) -> None:
     assert right[:-1].tolist() == wrong[:-1].tolist() and right[-1] != wrong[-1]
     assert example.labels[example.labels != NOT_TRAINED].tolist() == [right[-1]]
     assert (example.labels[:-1] == NOT_TRAINED).all()
-
-
-class Letters:
-    """Every character is a token, and so are the words of verdicts."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        words = {"yes": 300_000, "no": 300_001}
-        return [words[text]] if text in words else [ord(symbol) for symbol in text]
-
-    def decode(self, token_ids: Any) -> str:
-        return "".join(map(chr, token_ids))
 
 
 def test_a_format_without_verdicts_is_refused_by_name() -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.run.messages import Inbox, Order, Setup, Start
 from arc_kaggle.run.report import SolveResult
@@ -35,3 +37,8 @@ def solve_here(
 ) -> SolveResult:
     """`solve` with one worker, and no child process."""
     return solve(replace(config, workers=1), clock, start)
+
+
+def workers_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on every run has its workers here, commands' runs too: a child takes seconds to import torch."""
+    monkeypatch.setattr("arc_kaggle.run.launch.start._start_child", lambda *_: InProcessWorker)

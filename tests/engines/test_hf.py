@@ -326,8 +326,9 @@ def test_these_tests_see_wrong_masks(kind: str, broken: Callable[..., Any], monk
         assert_all_same(ask(), expected)
 
 
-def test_a_prefill_has_no_mask_and_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefill_of_whole_prompts_has_no_mask_and_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that torch's flash kernel takes it, which on a GPU knows no mask."""
+    monkeypatch.setattr("arc_kaggle.engines.hf.forward.prefix_pays", lambda n_shared, n_tokens, width: False)
     prefill, attend = Forward.prefill, torch.nn.functional.scaled_dot_product_attention
     logits: list[int] = []
     masks: list[tuple[Any, Any]] = []

@@ -14,7 +14,7 @@ from models import TickingClock, lively_model, random_prompts
 from arc_kaggle.engines.base import Nlls
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.hf.forward import Forward
-from arc_kaggle.engines.hf.scoring import build_tries, shared_length
+from arc_kaggle.engines.hf.scoring import build_tries
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import TokenIds
@@ -170,12 +170,6 @@ def test_what_the_deadline_came_before_is_not_a_number(seconds: int) -> None:
         np.testing.assert_allclose(one[known], other[known], atol=TOLERANCE)
     assert np.isnan(np.concatenate(cut)).any()
     assert (len(cut[0]) == len(whole[0])) and not np.isnan(cut[5][0])  # nothing costs nothing
-
-
-@pytest.mark.parametrize(("one", "other", "n"), [([], [1], 0), ([1, 2], [1, 2, 3], 2), ([1, 2], [2, 1], 0)])
-def test_shared_length(one: list[int], other: list[int], n: int) -> None:
-    assert shared_length(np.array(one), np.array(other)) == n
-    assert shared_length(np.array(other), np.array(one)) == n
 
 
 def test_the_trie_of_the_worked_example() -> None:

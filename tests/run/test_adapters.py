@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from in_process import workers_in_process
 from processes import write_tasks
 
 from arc_kaggle.cli import main
@@ -20,6 +21,11 @@ from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 RANK = 4
 QUICK = ("--precision", "fp32", "--generate.n-views", "2", "--quick-views", "1", "--workers", "1", "--engine", "hf")
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers_in_process(monkeypatch)
 
 
 @pytest.fixture(scope="module")

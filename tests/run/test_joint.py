@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import workers_in_process
 from models import lively_model, weights_of
 from processes import write_tasks
 
+from arc_kaggle.cli import main
 from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.solve import SolveConfig
@@ -39,6 +41,33 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"STEPS": 4, "SAVE_EVERY": 1, "TOKENS_PER_STEP": 256}.items():
         monkeypatch.setattr(joint, name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+class TrainedHere:
+    """A training that is through when it is begun, in this process."""
+
+    def __init__(self, options: list[str]) -> None:
+        self.code = main(["train", *options])
+
+    def poll(self) -> int:
+        return self.code
+
+    def kill(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+
+def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JointStage, "_start", lambda self, environment, log: TrainedHere(self.options()))
+
+
+@pytest.fixture
+def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it matters what is trained, and not by which process."""
+    workers_in_process(monkeypatch)
+    train_here(monkeypatch)
 
 
 def trainers() -> list[int]:
@@ -73,6 +102,7 @@ def log_probs(out: Path) -> list[float]:
     return [json.loads(line)["log_prob"] for line in lines]
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_it_trains_an_adapter_where_single_tasks_do(tmp_path: Path) -> None:
     """With the rank and the modules of single tasks; the base stays as it is."""
     tune = TuneConfig(steps=1, max_tokens=256, lora=LoraConfig(rank=3, modules=("q_proj", "up_proj"), rslora=False))
@@ -95,6 +125,7 @@ def test_where_single_tasks_train_nothing_the_size_decides(
     assert JointStage(config, tmp_path, Deadline.never()).weights == weights
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_a_pretrained_adapter_is_gone_on_from(tmp_path: Path) -> None:
     """What is trained holds it: a LoRA adapter of its rank, or all weights with it merged."""
     config = config_of(tmp_path)
@@ -110,6 +141,7 @@ def test_a_pretrained_adapter_is_gone_on_from(tmp_path: Path) -> None:
         assert weights == "all" or lora_of(found).rank == 5
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_it_trains_all_weights_on_train_pairs_alone(tmp_path: Path) -> None:
     stage = stage_of(tmp_path)
     found = run(stage)
@@ -122,7 +154,7 @@ def test_it_trains_all_weights_on_train_pairs_alone(tmp_path: Path) -> None:
     assert all("output" not in pair for task in shown.values() for pair in task["test"])
 
 
-def test_killed_processes_go_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_killed_processes_go_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     struck = []
 
     def strike(seconds: float) -> None:
@@ -132,11 +164,15 @@ def test_killed_processes_go_on_to_the_same_weights(tmp_path: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 
-    through, killed = run(stage_of(tmp_path)), run(stage_of(tmp_path, "killed"), strike)
+    with monkeypatch.context() as patched:
+        train_here(patched)
+        through = run(stage_of(tmp_path))
+    killed = run(stage_of(tmp_path, "killed"), strike)
     assert struck and through and killed
     assert weights_of(load_model(through).network) == weights_of(load_model(killed).network)
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_what_is_finished_is_taken_again_unless_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_of(tmp_path)
     found = run(stage)
@@ -171,6 +207,7 @@ def test_without_time_the_base_answers(tmp_path: Path) -> None:
     assert run(stage) is None
 
 
+@pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("weights", ["all", "lora", "none"])
 def test_workers_start_from_it_and_a_run_that_is_through_trains_no_more(tmp_path: Path, weights: Any) -> None:
     tune = TuneConfig(weights=weights, steps=1, max_tokens=256, optim=OptimConfig(learning_rate=0.01))

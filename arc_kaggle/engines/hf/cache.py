@@ -32,6 +32,8 @@ class Target:
     rows: Tensor = field(default_factory=lambda: torch.zeros(0))
     slots: Tensor = field(default_factory=lambda: torch.zeros(0))
     n_looked_at: int = 0
+    some_rows: bool = False
+    """Whether the forward is of some rows, in any order, rather than of all."""
 
 
 class SlotCache:
@@ -88,6 +90,15 @@ class SlotCache:
                 self.places.move(sources, low)
         return moved
 
+    def copy(self, row: int, source: int, n_slots: int) -> None:
+        """The first slots of a row become those of another row."""
+        if not n_slots:
+            return
+        for layer in self.layers:
+            layer.copy(row, source, n_slots)
+        if self.places:
+            self.places.behind[row, :n_slots] = self.places.behind[source, :n_slots]
+
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows; `rows` rise."""
         for layer in self.layers:
@@ -124,7 +135,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             store.transpose(1, 2)[target.rows, target.slots] = states.transpose(1, 2).to(store.dtype)
         if not target.n_looked_at:
             return key_states, value_states
-        return self.keys[:, :, : target.n_looked_at], self.values[:, :, : target.n_looked_at]
+        rows = target.rows[:, 0] if target.some_rows else slice(None)
+        return self.keys[rows, :, : target.n_looked_at], self.values[rows, :, : target.n_looked_at]
 
     @torch.inference_mode()
     def move(self, sources: Tensor, low: int) -> None:
@@ -133,6 +145,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         for store in (self.keys, self.values):
             by_slot = store.transpose(1, 2)
             by_slot[:, low : low + sources.shape[1]] = by_slot[rows, sources]
+
+    @torch.inference_mode()
+    def copy(self, row: int, source: int, n_slots: int) -> None:
+        for store in (self.keys, self.values):
+            store[row, :, :n_slots] = store[source, :, :n_slots]
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int], n_slots: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arc_kaggle.engines.hf.cache import SlotCache, Slots
+from arc_kaggle.engines.hf.prefixes import Prefix, prefix_pays, waves
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.threads import follow_load
 from arc_kaggle.system.deadline import Deadline
@@ -47,29 +48,49 @@ class Forward:
     """The network, compiled for what is fed behind the prompts; all of it is its own where None."""
 
     def prefill(self, prompts: Sequence[TokenIds], bucket: int, max_tokens: int, deadline: Deadline) -> None:
-        """Fill the slots of all prompts but their last tokens, prompts of like length together; stop at the deadline.
+        """Fill the slots of all prompts but their last tokens; stop at the deadline.
 
-        They are padded on the right: position and slot are one, and the causal mask hides the padding.
+        What prompts begin with alike is computed once. Prompts of like length go together, padded on the right:
+        position and slot are one, and where nothing is shared the causal mask hides the padding.
         """
-        order = [row for row in np.argsort([len(prompt) for prompt in prompts]).tolist() if len(prompts[row]) > 1]
-        while order and not deadline.passed:
-            length = round_up(len(prompts[order[-1]]) - 1, bucket)
-            n_rows = max(1, max_tokens // length)
-            self._prefill(order[-n_rows:], prompts, length)
-            del order[-n_rows:]
+        texts = [prompt[:-1] for prompt in prompts]
+        for wave in waves(texts, self._prefix_pays):
+            for prefix in wave:
+                self.memory.copy(prefix.row, prefix.source, prefix.n_tokens)
+            left = [each for each in wave if len(texts[each.row]) > each.n_tokens]
+            left.sort(key=lambda each: len(texts[each.row]) - each.n_tokens)
+            while left and not deadline.passed:
+                length = round_up(len(texts[left[-1].row]) - left[-1].n_tokens, bucket)
+                n_rows = max(1, max_tokens // length)
+                self._prefill(left[-n_rows:], texts, length)
+                del left[-n_rows:]
 
-    def _prefill(self, rows: Sequence[int], prompts: Sequence[TokenIds], length: int) -> None:
-        ids = np.full((len(rows), length), self.model.pad_id)
-        for i, row in enumerate(rows):
-            ids[i, : len(prompts[row]) - 1] = prompts[row][:-1]
-        slots = np.minimum(np.arange(length), self.memory.target.n_slots)[None]
-        positions = np.minimum(np.arange(length), len(prompts[rows[-1]]) - 2)[None]
+    def _prefix_pays(self, n_shared: int, n_tokens: int) -> bool:
+        """Keys and values of two adapters differ."""
+        same = self.adapters is None or len(set(self.adapters)) == 1
+        return same and prefix_pays(n_shared, n_tokens, self.model.network.config.get_text_config().hidden_size)
+
+    def _prefill(self, prefixes: Sequence[Prefix], texts: Sequence[TokenIds], length: int) -> None:
+        """What comes behind the prefixes, `length` tokens a row with their padding."""
+        rows = np.array([each.row for each in prefixes])
+        firsts, ends = np.array([[each.n_tokens, len(texts[each.row])] for each in prefixes]).T[..., None]
+        slots = firsts + np.arange(length)  # (rows, length)
+        padding = slots >= ends
+        ids = np.full(slots.shape, self.model.pad_id)
+        ids[~padding] = np.concatenate([texts[each.row][each.n_tokens :] for each in prefixes])
+        positions = np.minimum(slots, ends - 1)
         if places := self.memory.places:
             positions = np.zeros((*ids.shape, 3), dtype=np.int64)
-            for i, row in enumerate(rows):
-                n_tokens = len(prompts[row]) - 1
-                positions[i, :n_tokens] = places.put(row, prompts[row][:-1], np.arange(n_tokens), parent=-1)
-        self._run(np.array(rows), ids, positions, slots, None)
+            for i, each in enumerate(prefixes):
+                n_tokens, own = len(texts[each.row]) - each.n_tokens, texts[each.row][each.n_tokens :]
+                at = each.n_tokens + np.arange(n_tokens)
+                positions[i, :n_tokens] = places.put(each.row, own, at, parent=each.n_tokens - 1)
+        mask = None
+        if firsts.any():
+            n_looked_at = min(round_up(int(ends.max()), SLOT_STEP), self.memory.target.n_slots)
+            mask = np.arange(n_looked_at) <= slots[..., None]
+        slots[padding] = self.memory.target.n_slots
+        self._run(rows, ids, positions, slots, mask, prefill=True)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows."""
@@ -121,15 +142,21 @@ class Forward:
 
     @torch.inference_mode()
     def _run(
-        self, rows: Slots, ids: TokenIds, positions: Slots, slots: Slots, mask: NDArray[np.bool_] | None
+        self,
+        rows: Slots,
+        ids: TokenIds,
+        positions: Slots,
+        slots: Slots,
+        mask: NDArray[np.bool_] | None,
+        prefill: bool = False,
     ) -> Tensor:
-        """Logits, none where there is no mask. `rows` (rows,), the others (rows or 1, time), places (rows, time, 3)."""
+        """Logits, none of a prefill. `rows` (rows,), the others (rows, time), places (rows, time, 3)."""
         follow_load(self.model.device)
-        network: Any = self.model.network if mask is None or self._steps is None else self._steps
+        network: Any = self.model.network if prefill or self._steps is None else self._steps
         target, device = self.memory.target, self.model.device
         target.rows, target.slots = torch.from_numpy(rows)[:, None].to(device), torch.from_numpy(slots).to(device)
-        target.n_looked_at = 0 if mask is None else mask.shape[-1]
-        options: dict[str, Any] = {} if mask is not None else {"logits_to_keep": torch.arange(0, device=device)}
+        target.n_looked_at, target.some_rows = 0 if mask is None else mask.shape[-1], prefill
+        options: dict[str, Any] = {"logits_to_keep": torch.arange(0, device=device)} if prefill else {}
         if self.adapters is not None:
             options["adapter_names"] = [self.adapters[row] for row in rows]
         with self.model.computing():

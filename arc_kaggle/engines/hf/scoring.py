@@ -26,6 +26,7 @@ from torch import Tensor
 from arc_kaggle.engines.base import Nlls
 from arc_kaggle.engines.hf.batching import PassCosts
 from arc_kaggle.engines.hf.forward import Forward, SlotRange
+from arc_kaggle.engines.hf.prefixes import shared_length
 from arc_kaggle.engines.tree import best_width, fitting_width
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import TokenIds
@@ -83,13 +84,6 @@ def build_tries(last: int, candidates: Sequence[TokenIds], max_tokens: int) -> l
 
 def _trie(twigs: Sequence[Twig], n_tokens: int, reads: Sequence[NDArray[np.int64]]) -> Trie:
     return Trie(tuple(twigs), n_tokens, Reads(*np.concatenate(reads, axis=1)))
-
-
-def shared_length(one: TokenIds, other: TokenIds) -> int:
-    """Number of tokens that both begin with."""
-    n = min(len(one), len(other))
-    differ = np.flatnonzero(one[:n] != other[:n])
-    return int(differ[0]) if len(differ) else n
 
 
 @dataclass(slots=True, eq=False)

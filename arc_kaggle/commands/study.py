@@ -14,7 +14,7 @@ def run(config: StudyConfig) -> int:
         print("\n".join(f"{name:<18}{study.question}" for name, study in STUDIES.items()))
         return 0
     from arc_kaggle.evaluation.study.catalogue import find_study
-    from arc_kaggle.evaluation.study.study import run_study  # it loads torch
+    from arc_kaggle.evaluation.study.study import against_of, run_study  # it loads torch
     from arc_kaggle.evaluation.study.table import text
 
     if config.name == "tokens":
@@ -24,6 +24,7 @@ def run(config: StudyConfig) -> int:
         return 0
     rows = run_study(config, partial(print, flush=True))
     if rows:
-        print(text(rows, find_study(config.name, config.over).measure))
+        study = find_study(config.name, config.over)
+        print(text(rows, study.measure, against_of(study, rows)))
         print(f"{config.folder} holds table.csv, table.md and figure.svg")
     return 0

@@ -40,8 +40,9 @@ class StudyConfig:
     set contains is left out."""
     n_tasks: Count = 100
     """Most puzzles."""
-    longest: Count = 1000
-    """Longest puzzle, in cells and row ends of its train pairs and its test input."""
+    longest: Count | None = None
+    """Longest puzzle, in cells and row ends of its train pairs and its test input; where it is not given 1000, or what
+    the models were trained for that the study trains."""
     seeds: Count = 2
     """Seeds of every row, from 0 on: of views, training examples and adapters, and of the trainings of a study."""
     hours: Positive | None = None

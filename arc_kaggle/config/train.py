@@ -67,6 +67,9 @@ class TrainConfig:
     in time for it. No limit where it is not given. It may change when a run is resumed."""
     tokens_per_batch: Count = 4096
     """Tokens in one optimizer step, padding included."""
+    examples_per_batch: Count | None = None
+    """Examples in one optimizer step, in place of --tokens-per-batch. With --max-symbols runs in different encodings
+    then see the same grids in the same steps."""
     tokens_per_pass: Count | None = None
     """Tokens in one forward pass; the gradients of several passes are accumulated into a step, which needs less memory.
     All tokens of a step at once where it is not given."""
@@ -78,6 +81,9 @@ class TrainConfig:
     fp32 none does, and 32 pads less."""
     max_tokens: Count = 1024
     """Longest example, in tokens."""
+    max_symbols: Count | None = None
+    """Longest example in cells and row ends, whatever the encoding makes of them; pairs are chosen by it where
+    --max-tokens leaves room for them all. No limit where it is not given."""
     first_max_tokens: Count = 256
     """Longest example at the beginning of the run; it grows to --max-tokens."""
     growing_fraction: Share = 1 / 3
@@ -174,6 +180,8 @@ class TrainConfig:
         """Options that do not go together."""
         if self.tokens_per_batch % (self.tokens_per_pass or self.tokens_per_batch):
             yield f"tokens_per_pass: found {self.tokens_per_pass}, expected a divisor of {self.tokens_per_batch}"
+        if self.examples_per_batch and (self.tokens_per_pass or self.batching == "packed" or self.on_prompts):
+            yield "examples_per_batch: found it with tokens_per_pass, packed batches or prompts, expected none of these"
         if self.start is None and (self.weights == "lora" or self.adapter or self.cut_vocabulary):
             yield "start: found none, expected a model folder for an adapter, or for a vocabulary to be cut"
         if self.architecture == "grid" and (self.start is not None or self.encoder not in ("", "minimal")):

@@ -38,6 +38,11 @@ class ExampleSource:
         n_tokens = len(self.notation.ids(self.notation.encoder.encode(grid)))
         object.__setattr__(self, "tokens_per_symbol", n_tokens / n_symbols(grid))
 
+    def symbols_within(self, max_tokens: int) -> float:
+        """Symbols of the minimal encoding that an example of so many tokens may have."""
+        by_tokens = (max_tokens - 1) / self.tokens_per_symbol
+        return min(by_tokens, self.config.max_symbols or by_tokens)
+
     def draw(self, rng: np.random.Generator, max_tokens: int) -> Example:
         """Draw one example of at most `max_tokens` tokens. Raises ConfigError where no two pairs of any rule fit."""
         for _ in range(MOST_DRAWS):
@@ -55,7 +60,7 @@ class ExampleSource:
 
     def _choose(self, rule: Rule, rng: np.random.Generator, max_tokens: int) -> Pairs:
         """Choose pairs in random order, as many as are wanted and may fit, and remake them in a share of the cases."""
-        most, symbols = self.config.max_pairs, (max_tokens - 1) / self.tokens_per_symbol
+        most, symbols = self.config.max_pairs, self.symbols_within(max_tokens)
         wanted = int(rng.integers(min(3, most), most + 1))
         order = rng.permutation(np.flatnonzero(rule.lengths <= symbols))[: 2 * most]
         pairs, lengths = tuple(rule.pairs[i] for i in order), rule.lengths[order]

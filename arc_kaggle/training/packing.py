@@ -115,10 +115,12 @@ def pack(rows: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch[I
 def fill_buckets(
     source: Examples, rng: np.random.Generator, longest: int, n_tokens: int, pad_id: int
 ) -> list[Batch[Ids]]:
-    """Draw batches with one example in each row, about `n_tokens` tokens in all, padding included."""
-    bucket = source.config.bucket
+    """Draw batches with one example in each row, about `n_tokens` tokens in all, padding included; or so many examples
+    as the config asks for.
+    """
+    bucket, wanted = source.config.bucket, source.config.examples_per_batch
     examples: list[Example] = []
-    while sum(round_up(len(example.ids), bucket) for example in examples) < n_tokens:
+    while len(examples) < wanted if wanted else sum(round_up(len(e.ids), bucket) for e in examples) < n_tokens:
         examples.append(source.draw(rng, longest))
     groups: dict[int, list[Example]] = {}
     for example in examples:

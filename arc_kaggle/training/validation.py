@@ -95,7 +95,7 @@ def _fitting(origin: Source, source: ExampleSource, n: int) -> Iterator[tuple[Ru
     config = source.config
     found = 0
     for rule in origin.held_out(2 * n):
-        chosen = choose_fitting(rule.lengths, (config.max_tokens - 1) / source.tokens_per_symbol, config.max_pairs)
+        chosen = choose_fitting(rule.lengths, source.symbols_within(config.max_tokens), config.max_pairs)
         if len(chosen) >= 3 and found < n:
             found += 1
             yield rule, tuple(rule.pairs[i] for i in chosen)

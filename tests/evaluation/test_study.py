@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -222,6 +223,34 @@ def test_rows_of_one_run(tmp_path: Path) -> None:
     assert all(row.mean("accuracy").mean == pytest.approx(7 / 11) for row in rows)
 
 
+OTHERS = {"sweep", "tokens", "joint", "temperature", "beam", "best-of"}
+"""Studies with tests of their own, or that need a real engine."""
+PLAIN = [name for name, study in STUDIES.items() if not study.models and name not in OTHERS]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_study_of_runs_goes_through(name: str, tmp_path: Path) -> None:
+    """At toy size, by the fake engine: all its rows in its table, each over the same puzzles."""
+    rows, _ = quietly(study_of(tmp_path, name, n_tasks=3, over=(), seeds=1, set=("engine=fake",)))
+    if STUDIES[name].reads == "runs":
+        assert [row.name for row in rows] == [name or "box" for name in STUDIES[name].rows]
+        assert all(set(row.values) == set(rows[0].values) and len(row.values) == 3 for row in rows)
+    else:
+        assert len(rows) >= 1
+    with (tmp_path / "study" / "table.csv").open() as file:
+        assert [row["row"] for row in csv.DictReader(file)] == [row.name for row in rows]
+
+
+def test_what_others_take_while_hours_are_told_is_said() -> None:
+    from arc_kaggle.evaluation.study.load import Load
+
+    looks = iter([(10.0, 5.0), (20.0, 17.0), (20.0, 17.0), (20.5, 99.0), (20.0, 1.0), (30.0, 3.0)])
+    first = Load(lambda: next(looks))
+    assert str(first).startswith("; measured while other programs took 1.2 of ")
+    assert str(Load(lambda: next(looks))) == "", "half a second says nothing"
+    assert str(Load(lambda: next(looks))) == "", "a fifth of a core is nothing"
+
+
 # Readings -------------------------------------------------------------------------------------------------------------
 
 RIGHT, WRONG, OTHER = [[1, 2]], [[1, 3]], [[5]]
@@ -386,7 +415,7 @@ def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -
     )
     rows, lines = quietly(config)
     assert [each.name for each in rows] == ["training, step 2", "training, step 4"]
-    assert lines[0].startswith("1 models x 1 seeds: about 0.00 h of training to go")
+    assert lines[0].startswith("1 models of seed 0: about 0.00 h of training to go")
     curves = (tmp_path / "study" / "curves.csv").read_text().splitlines()
     assert curves[0].startswith("model,seed,step,validation_loss") and len(curves) == 1 + 3
     assert (tmp_path / "study" / "curves.svg").is_file()
@@ -394,6 +423,72 @@ def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -
     assert len(lines) == 2 and [each.values for each in again] == [each.values for each in rows]
     with pytest.raises(ConfigError, match="study checkpoints: found --models, expected none"):
         quietly(replace(config, models=(tmp_path,)))
+
+
+def test_the_last_and_the_best_of_a_training_are_rows_and_the_best_step_is_told(tmp_path: Path) -> None:
+    """At a rate at which it gets worse the best model is not the last one."""
+    from train_data import CLEAN, write_tasks_file
+
+    data = write_tasks_file(tmp_path / "rules.json", [*CLEAN])
+    training = (*TINY, *SHORT, f"data={data}", "optim.learning-rate=0.3")
+    settings: dict[str, Any] = {"n_tasks": 4, "over": (), "seeds": 1, "set": ("recipe=none", "generate.n-views=1")}
+    config = study_of(tmp_path, "loss", train=training, **settings)
+    rows, _ = quietly(config)
+    kinds = ("last_output", "outputs_but_first", "outputs", "everything")
+    assert [each.name for each in rows] == [f"{kind}, {which}" for kind in kinds for which in ("last", "best")]
+    table = (tmp_path / "study" / "trainings.md").read_text().splitlines()[2:]
+    with (tmp_path / "study" / "curves.csv").open() as file:
+        points = [(row["model"], int(row["step"]), float(row["validation_loss"])) for row in csv.DictReader(file)]
+    for kind, line in zip(kinds, table, strict=True):
+        own = {step: loss for name, step, loss in points if name == kind}
+        best = min(own, key=lambda step: own[step])
+        cells = line.strip("| ").split(" | ")
+        assert cells[:4] == [kind, "0", str(best), f"{own[best]:.4f}"] and cells[5] == "4"
+        assert best < 4
+
+
+def test_hours_that_are_too_few_for_a_seed_train_none_of_its_models(tmp_path: Path) -> None:
+    from train_data import CLEAN, write_tasks_file
+
+    data = write_tasks_file(tmp_path / "rules.json", [*CLEAN])
+    config = study_of(tmp_path, "data-mix", n_tasks=4, over=(), train=(*TINY, *SHORT, f"data={data}", "steps=50000"))
+    rows, lines = quietly(replace(config, hours=0.01))
+    assert rows == [] and "seed 0: " in lines[-1] and "of which two thirds may be training: it ends here" in lines[-1]
+    assert not (tmp_path / "study" / "models").exists()
+    rows, lines = quietly(replace(config, plan=True))
+    assert rows == [] and lines[-1].startswith("judged as they were after 20 steps, each once a seed: 4 rows x 1 seeds")
+
+
+@pytest.mark.parametrize("name", ["encoders", "system-prompt"])
+def test_rows_in_other_encodings_see_the_same_grids_in_the_same_steps(name: str, tmp_path: Path) -> None:
+    """All text but cells and row ends is taken out; what is left is equal in all rows."""
+    from arc_kaggle.evaluation.study.trainings import training_config, write_small_model
+    from arc_kaggle.models.loading import load_model
+    from arc_kaggle.training.examples import ExampleSource
+    from arc_kaggle.training.mixture import load_mixture
+    from arc_kaggle.training.packing import BatchStream
+
+    config = StudyConfig(name, out=tmp_path, train=("against=arc1:evaluation", "data=synth:0.2"))
+    write_small_model(tmp_path / "models" / "small-0", 0)
+    seen = []
+    for row_name in STUDIES[name].models:
+        training = training_config(STUDIES[name], config, row_name, 0)
+        model = load_model(tmp_path / "models" / "small-0", "fp32", "cpu", training.prompt, training.encoder)
+        stream = BatchStream(ExampleSource(load_mixture(training), model.notation, training), model.pad_id)
+        rows = [
+            ids[ids != model.pad_id].tolist() for step in (1, 600) for batch in stream[step, 0] for ids in batch.ids
+        ]
+        assert len(rows) == 32 and max(map(len, rows)) < 0.9 * training.max_tokens, "none had to leave pairs out"
+        seen.append(sorted(grids_in(model.tokenizer.decode(row), model.notation) for row in rows))
+    assert all(each == seen[0] for each in seen[1:])
+
+
+def grids_in(text: str, notation: Any) -> str:
+    """The grids of a prompt as digits, with slashes for row ends."""
+    text = text.translate(str.maketrans("ñò÷ûąćďęĚĞ", "0123456789"))
+    text = re.sub(r"[^\d \n]+", "\n", re.sub(r"shape: \d+x\d+", "", text))
+    lines = (re.sub(r"^ *\d+ (?=\d)", "", line).strip() for line in text.split("\n"))
+    return "/".join(line for line in lines if line and not line.isspace())
 
 
 def test_the_small_model_keeps_symbols_digits_and_row_numbers_apart() -> None:
@@ -410,6 +505,25 @@ def test_the_small_model_keeps_symbols_digits_and_row_numbers_apart() -> None:
         assert len(model.notation.ids(text)) == len(text) and model.tokenizer.decode(model.notation.ids(text)) == text
     chat = PRESETS["arc24"].format
     assert model.tokenizer.decode(model.notation.ids(chat.begin)) == chat.begin
+
+
+def test_tokens_of_all_puzzles_are_kept_and_compared(tmp_path: Path) -> None:
+    from arc_kaggle.evaluation.study.token_pictures import draw_tokens
+
+    config = StudyConfig("tokens", tasks=str(write_tasks(tmp_path, 3)), out=tmp_path / "study", window=8, query=1)
+    text = draw_tokens(config)
+    cells = [json.loads(line) for line in (tmp_path / "study" / "cells.jsonl").read_text().splitlines()]
+    assert len(cells) == 6 and (tmp_path / "study" / "table.md").read_text() == text
+    for line, context in zip(text.splitlines()[2:], ("full", "last 8"), strict=True):
+        means = [np.mean(each["entropy"]) for each in cells if each["context"] == context]
+        assert line.startswith(f"| box, {context} context | 3 | {np.mean(means):.3f} (")
+    with (tmp_path / "study" / "tokens.csv").open() as file:
+        drawn = [float(row["entropy_nats"]) for row in csv.DictReader(file) if row["context"] == "full"]
+    kept = next(each for each in cells if each["puzzle"] == "t01" and each["context"] == "full")
+    assert drawn == pytest.approx(np.ravel(kept["entropy"]), abs=1e-5)
+    assert draw_tokens(config) == text and len((tmp_path / "study" / "cells.jsonl").read_text().splitlines()) == 6
+    short = replace(config, out=tmp_path / "short", hours=0.05)
+    assert "| 2 |" in draw_tokens(short, lambda _: None, Ticking(30.0)), "180 s, of which a puzzle takes 30"
 
 
 def test_every_cell_has_the_token_that_says_its_colour() -> None:

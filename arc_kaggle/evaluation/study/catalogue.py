@@ -14,6 +14,9 @@ Words = Mapping[str, str]
 ReadingName = Literal["runs", "views", "ways", "sizes", "kinds"]
 """What the rows of a table are: runs, or the same run with fewer of its views, under several ways to select, by the
 size of the answer, or by the kind of augmentation."""
+Judged = Literal["last", "last and best", "all"]
+"""Which models of a training are rows: the last one; beside it the one with the lowest validation loss; or every
+checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,13 @@ class Study:
     """The score by which rows are compared."""
     tunes_once: bool = False
     """Whether each puzzle is tuned once, and all rows answer with these weights."""
-    each_checkpoint: bool = False
-    """Whether every checkpoint of a training is judged, or the last one alone."""
+    judged: Judged = "last"
+    against_last: bool = False
+    """Whether rows are compared with the last one, and not with the first."""
     is_whole: bool = False
     """Whether a row needs all its puzzles in one run."""
+    longest: int = 1000
+    """Longest puzzle where --longest is not given, in cells and row ends: one that the models were trained for."""
 
 
 def grid(*over: str) -> dict[str, str]:
@@ -64,7 +70,14 @@ def as_words(name: str, value: str) -> str:
 SMALL_GRID_LM = (
     "--architecture grid --hidden-size 96 --n-layers 4 --tokens-per-batch 4096 --max-tokens 768 --drop-leaks"
 )
-SMALL_LM = "--start {small} --tokens-per-batch 4096 --max-tokens 1024 --first-max-tokens 512 --drop-leaks"
+GRID_SYMBOLS = 600
+"""Longest puzzle of a GridLM of the studies, which is trained on prompts of up to 768 tokens with their answers."""
+LM_SYMBOLS = 400
+SMALL_LM = (
+    f"--start {{small}} --examples-per-batch 16 --max-symbols {LM_SYMBOLS} --max-tokens 2560 --first-max-tokens 2560 "
+    "--bucket 64 --drop-leaks"
+)
+"""The same grids in the same steps, however they are written: all fit 2,560 tokens in every encoding here."""
 SYMBOLS = "replace('ñò÷ûąćďęĚĞ')+minimal"
 
 STUDIES = {
@@ -120,11 +133,20 @@ STUDIES = {
         measure="accuracy",
     ),
     "ttft": Study(
-        "How much test-time fine-tuning, at which learning rate, and of which rank?",
+        "How much test-time fine-tuning of all weights, and at which learning rate?",
+        rows={"none": "--recipe none", **grid("tune.steps=25,50,100", "tune.optim.learning-rate=1e-3,3e-3")},
+        fixed="--generate.n-views 8",
+    ),
+    "ttft-lora": Study(
+        "How much test-time fine-tuning of an adapter, at which learning rate, and of which rank?",
         rows={
             "none": "--recipe none",
-            **grid("tune.steps=25,50,100", "tune.optim.learning-rate=1e-3,3e-3"),
-            **{f"lora rank {n}": f"--recipe lora --tune.lora.rank {n}" for n in (8, 32, 128)},
+            **{
+                name: f"--recipe lora {words}"
+                for name, words in grid(
+                    "tune.steps=25,100", "tune.optim.learning-rate=3e-4,3e-3", "tune.lora.rank=8,32,128"
+                ).items()
+            },
         },
         fixed="--generate.n-views 8",
     ),
@@ -147,9 +169,10 @@ STUDIES = {
     "system-prompt": Study(
         "Does a system prompt help a model that is trained with it?",
         models={"with a system prompt": "--prompt arc24", "without": "--prompt arc24-no-system"},
-        training=f"{SMALL_LM} --data synth:0.4 --steps 600 --max-tokens 1792 --first-max-tokens 1792",
+        training=f"{SMALL_LM} --data synth:0.4 --steps 600 --save-every 200",
         fixed="--recipe none --generate.n-views 4",
         measure="correct_pixels",
+        longest=LM_SYMBOLS,
     ),
     "encoders": Study(
         "How should a grid be written: with row numbers, with its shape, with symbols in place of digits?",
@@ -166,23 +189,27 @@ STUDIES = {
                 "symbols + shape + rows": f"shape+rows+{SYMBOLS}",
             }.items()
         },
-        training=f"{SMALL_LM} --data synth:0.4 --steps 600",
+        training=f"{SMALL_LM} --data synth:0.4 --steps 600 --save-every 200",
         fixed="--recipe none --generate.n-views 4",
         measure="correct_pixels",
+        longest=LM_SYMBOLS,
     ),
     "loss": Study(
-        "Should a model be trained on the answers alone, or on everything?",
+        "Should a model be trained on the answers alone, or on everything, and is its best epoch its last?",
         models={name: f"--loss {name}" for name in ("last_output", "outputs_but_first", "outputs", "everything")},
-        training=f"{SMALL_GRID_LM} --data arc1:training synth:0.6=2 --steps 800 --save-every 100",
+        training=f"{SMALL_GRID_LM} --data arc1:training synth:0.6=2 --steps 800 --save-every 100 --keep-best",
+        judged="last and best",
         fixed="--generate.n-views 4 --tune.steps 25",
         measure="correct_pixels",
+        longest=GRID_SYMBOLS,
     ),
     "dropping-pairs": Study(
         "Should training show fewer train pairs than a rule has?",
         models={f"at most {n} pairs": f"--max-pairs {n}" for n in (6, 4, 3)},
-        training=f"{SMALL_GRID_LM} --data arc1:training synth:0.6=2 --steps 800",
+        training=f"{SMALL_GRID_LM} --data arc1:training synth:0.6=2 --steps 800 --save-every 200",
         fixed="--generate.n-views 4 --tune.steps 25",
         measure="correct_pixels",
+        longest=GRID_SYMBOLS,
     ),
     "data-mix": Study(
         "Which data should a model be trained on?",
@@ -192,17 +219,20 @@ STUDIES = {
             "both": "--data arc1:training synth:0.6=2",
             "both, remade": "--data arc1:training synth:0.6=2 --remake-share 0.3",
         },
-        training=f"{SMALL_GRID_LM} --steps 800",
+        training=f"{SMALL_GRID_LM} --steps 800 --save-every 200",
         fixed="--generate.n-views 4 --tune.steps 25",
         measure="correct_pixels",
+        longest=GRID_SYMBOLS,
     ),
     "checkpoints": Study(
         "Does the validation loss know which checkpoint of a training solves most puzzles?",
         models={"training": ""},
         training=f"{SMALL_GRID_LM} --data arc1:training synth:0.6=2 --steps 1000 --save-every 200 "
-        "--keep-checkpoints 50",
-        each_checkpoint=True,
+        "--keep-checkpoints 50 --keep-best",
+        judged="all",
+        against_last=True,
         fixed="--generate.n-views 4 --tune.steps 25",
+        longest=GRID_SYMBOLS,
     ),
     "tokens": Study("Where in an answer is a model unsure, and what does a sliding window change?"),
 }

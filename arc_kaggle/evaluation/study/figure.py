@@ -8,7 +8,7 @@ from typing import Any
 
 from arc_kaggle.evaluation.study.table import StudyRow
 
-SHOWN = {"accuracy": "o", "pass_n": "^", "vote_2": "s", "correct_pixels": "D"}
+SHOWN = {"accuracy": "o", "pass_n": "^", "vote_2": "s", "correct_pixels": "D", "unanswered": "x"}
 """Scores in the figure, with their markers."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from arc_kaggle.evaluation.run_view import read_evidence
 from arc_kaggle.evaluation.study.catalogue import Study, find_study
 from arc_kaggle.evaluation.study.cells import TASKS_FILE, Cell, Cost, cost_of, evidence_of, make_cells, run_part
 from arc_kaggle.evaluation.study.figure import draw_rows
+from arc_kaggle.evaluation.study.load import Load
 from arc_kaggle.evaluation.study.puzzles import study_tasks
 from arc_kaggle.evaluation.study.reading import SIZE_NAMES, read_evidence_of
 from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
-from arc_kaggle.evaluation.study.trainings import Models, draw_training, train_models
+from arc_kaggle.evaluation.study.trainings import PROBED_STEPS, Models, draw_training, probed_model, train_models
 from arc_kaggle.run.messages import Start
 from arc_kaggle.system.deadline import Clock, Deadline
 from arc_kaggle.system.files import write_atomically, write_json
@@ -45,9 +46,12 @@ class StudyRun:
     say: Callable[[str], None]
     start: Start | None = None
     costs: dict[Cell, Cost] = field(default_factory=dict)
+    load: str = ""
+    """What else the machine did during the probe."""
 
     def probe(self) -> None:
         """Try every cell of the first seed on a few puzzles; other seeds cost the same."""
+        load = Load()
         in_order = sorted(self.tasks, key=prompt_length)
         few = [in_order[len(in_order) * k // (2 * N_PROBED)] for k in range(1, 2 * N_PROBED, 2)]
         distinct = list({task.id: task for task in few}.values())
@@ -57,6 +61,7 @@ class StudyRun:
                 part = cell.probe(distinct)
                 found[cell.row, cell.title] = cost_of(part, run_part(part, self.start))
             self.costs[cell] = found[cell.row, cell.title]
+        self.load = str(load)
 
     def plan(self) -> str:
         """What will be done, with its hours."""
@@ -68,7 +73,8 @@ class StudyRun:
             else f"; --hours {self.config.hours:g} ends it earlier" * (left > 3600 * self.config.hours)
         )
         lines = [
-            f"{len(rows)} rows x {n_seeds} seeds x {len(self.tasks)} puzzles: about {left / 3600:.2f} h to go{limit}",
+            f"{len(rows)} rows x {n_seeds} seeds x {len(self.tasks)} puzzles: about {left / 3600:.2f} h to go"
+            f"{self.load}{limit}",
             *(
                 f"  {cell.row or '(tuning)':<32}{self.costs[cell].a_puzzle:>7.1f} s a puzzle"
                 for cell in self.cells
@@ -182,19 +188,19 @@ def config_of_run(folder: Path) -> dict[str, Any]:
 
 def find_models(config: StudyConfig) -> Models:
     """The models that are named, the same for every seed. Raises ModelError."""
-    found = {model.name: model for model in find_model_folders(config.models or (BOX_FOLDER,), config.base)}
-    return dict.fromkeys(range(config.seeds), found)
+    return {model.name: model for model in find_model_folders(config.models or (BOX_FOLDER,), config.base)}
 
 
 def puzzles_of(config: StudyConfig) -> tuple[Task, ...]:
     """The puzzles, written into the folder once. Raises ConfigError where an earlier call had others."""
     path, about = config.folder / TASKS_FILE, config.folder / "puzzles.json"
-    wanted = {"tasks": config.tasks, "n_tasks": config.n_tasks, "longest": config.longest}
+    longest = config.longest or find_study(config.name, config.over).longest
+    wanted = {"tasks": config.tasks, "n_tasks": config.n_tasks, "longest": longest}
     if path.is_file() and about.is_file():
         if (found := read_json_file(about)) != wanted:
             raise ConfigError(f"folder {config.folder}: found puzzles {found}, expected {wanted}; take another --out")
     else:
-        tasks = study_tasks(config.tasks, config.n_tasks, config.longest)
+        tasks = study_tasks(config.tasks, config.n_tasks, longest)
         write_json(path, {task.id: task_to_json(task) for task in tasks})
         write_json(about, wanted)
     return load_tasks(path)
@@ -215,14 +221,51 @@ def run_study(
         raise ConfigError(f"study {config.name}: found --models, expected none, for it trains its own")
     until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
     make_folder(config.folder)
+    rows: list[StudyRow] = []
     if config.runs:
         rows = read_given(study, config)
         write_tables(config.folder, study, rows)
         return rows
     tasks = puzzles_of(config)
-    models = train_models(study, config, until, say) if study.models else find_models(config)
-    if not models:
-        return []
+    models: dict[int, Models] = {}
+    if not study.models:
+        models = dict.fromkeys(range(config.seeds), find_models(config))
+        return judge_rows(study, config, models, tasks, until, say, start)
+    for seed in range(config.seeds):
+        found = train_models(study, config, seed, until, say)
+        if found is None:
+            break
+        models[seed] = found
+        rows = judge_rows(study, config, models, tasks, until, say, start)
+        draw_training(study, config, rows)
+    if config.plan and not models:
+        plan_with_probes(study, config, tasks, say, start)
+    return rows
+
+
+def plan_with_probes(
+    study: Study, config: StudyConfig, tasks: Sequence[Task], say: Callable[[str], None], start: Start | None
+) -> None:
+    """Say what judging should take, by the models of the probe in place of those that are not trained yet."""
+    planned = replace(config, seeds=1, out=config.folder / "probe" / "plan")
+    make_folder(planned.folder)
+    write_json(planned.folder / TASKS_FILE, {task.id: task_to_json(task) for task in tasks})
+    models = {name: probed_model(config, name) for name in study.models}
+    run = StudyRun(study, planned, list(make_cells(study, planned, {0: models}, tasks)), tasks, say, start)
+    run.probe()
+    say(f"judged as they were after {PROBED_STEPS} steps, each once a seed: {run.plan()}")
+
+
+def judge_rows(
+    study: Study,
+    config: StudyConfig,
+    models: Mapping[int, Models],
+    tasks: Sequence[Task],
+    until: Deadline,
+    say: Callable[[str], None],
+    start: Start | None,
+) -> list[StudyRow]:
+    """Probe and run the cells of some seeds, and write the tables; gives the rows. Raises ArcKaggleError subclasses."""
     cells = list(make_cells(study, config, models, tasks))
     for cell in cells:
         cell.config(cell.out)  # what no run takes is refused before any begins
@@ -237,8 +280,6 @@ def run_study(
         rows = run.rows()
         if rows:
             write_tables(config.folder, study, rows)
-            if study.models:
-                draw_training(config.folder, models, rows)
     return rows
 
 
@@ -252,6 +293,12 @@ def make_folder(folder: Path) -> None:
 
 def write_tables(folder: Path, study: Study, rows: Sequence[StudyRow]) -> None:
     """table.csv, table.md and figure.svg."""
-    write_atomically(folder / "table.csv", as_csv(rows))
-    write_atomically(folder / "table.md", markdown(rows, study.measure) + "\n")
+    against = against_of(study, rows)
+    write_atomically(folder / "table.csv", as_csv(rows, against))
+    write_atomically(folder / "table.md", markdown(rows, study.measure, against) + "\n")
     draw_rows(rows, study.question, folder / "figure.svg")
+
+
+def against_of(study: Study, rows: Sequence[StudyRow]) -> int:
+    """The place of the row that the others are compared with."""
+    return len(rows) - 1 if study.against_last else 0

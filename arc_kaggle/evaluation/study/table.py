@@ -75,18 +75,18 @@ def by_task(values: Mapping[Key, float]) -> list[list[float]]:
 HEAD = ("row", "n", *NAMES, "voting", "s/puzzle")
 
 
-def markdown(rows: Sequence[StudyRow], measure: str) -> str:
-    """The table in per cent; the last columns compare with the first row, by the measure of the study."""
-    head = [*HEAD, f"{measure} against {rows[0].name}", "shows"]
-    body = [[*_cells(row), *_compared(row, rows[0], measure)] for row in rows]
+def markdown(rows: Sequence[StudyRow], measure: str, against: int = 0) -> str:
+    """The table in per cent; the last columns compare with the row of a place, by the measure of the study."""
+    head = [*HEAD, f"{measure} against {rows[against].name}", "shows"]
+    body = [[*_cells(row), *_compared(row, rows[against], measure)] for row in rows]
     lines = [head, ["---", *["--:"] * (len(HEAD) - 1), "---", "---"], *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def text(rows: Sequence[StudyRow], measure: str) -> str:
+def text(rows: Sequence[StudyRow], measure: str, against: int = 0) -> str:
     """The same for a terminal."""
     head = [*HEAD, f"{measure} less", "shows"]
-    return aligned([head, *([*_cells(row), *_compared(row, rows[0], measure)] for row in rows)])
+    return aligned([head, *([*_cells(row), *_compared(row, rows[against], measure)] for row in rows)])
 
 
 def _cells(row: StudyRow) -> list[str]:
@@ -106,18 +106,19 @@ def _compared(row: StudyRow, base: StudyRow, measure: str) -> list[str]:
     return [f"{mean:+.1f} ({low:+.1f}..{high:+.1f})", difference.shows]
 
 
-def as_csv(rows: Sequence[StudyRow]) -> str:
-    """Every score with its 95% interval, and its paired difference from the first row, as shares 0..1."""
+def as_csv(rows: Sequence[StudyRow], against: int = 0) -> str:
+    """Every score with its 95% interval, and its paired difference from the row of a place, as shares 0..1."""
+    less = "_less_last" if against else "_less_first"
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    parts = ("", "_low", "_high", "_less_first", "_less_first_low", "_less_first_high", "_shows")
+    parts = ("", "_low", "_high", less, f"{less}_low", f"{less}_high", "_shows")
     columns = [f"{name}{part}" for name in NAMES for part in parts]
     writer.writerow(["row", "n_puzzles", "n_outputs", "n_seeds", "seconds_a_puzzle", *columns])
     for row in rows:
         seeds = {seed for _, _, seed in row.values}
         seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
         counts = [row.name, row.n_tasks, len(row.values), len(seeds), seconds]
-        writer.writerow([*counts, *(cell for name in NAMES for cell in _measured(row, rows[0], name))])
+        writer.writerow([*counts, *(cell for name in NAMES for cell in _measured(row, rows[against], name))])
     return file.getvalue()
 
 

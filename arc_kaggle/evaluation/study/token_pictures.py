@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.drawing import PALETTE
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.evaluation.study.puzzles import study_tasks
+from arc_kaggle.evaluation.study.study import find_models, make_folder, puzzles_of
+from arc_kaggle.evaluation.study.table import StudyRow
 from arc_kaggle.models.loading import LoadedModel, load_model
-from arc_kaggle.system.files import write_atomically
+from arc_kaggle.system.deadline import Clock, Deadline
+from arc_kaggle.system.files import line_of, read_lines, write_atomically
 from arc_kaggle.tasks.grid import N_COLOURS, Grid
 from arc_kaggle.tasks.task import Query
 from arc_kaggle.text.fit_prompt import fit_query
@@ -26,36 +29,106 @@ from arc_kaggle.text.notation import Notation
 
 Cells = NDArray[np.float64]
 """A number for each cell, (height, width)."""
+KINDS = ("entropy", "right", "confidence")
 ROWS_A_PASS = 32
 """Windows that are computed together."""
 
 
-def draw_tokens(config: StudyConfig) -> str:
-    """Write tokens.csv and tokens.svg for one puzzle and all models; gives what they say in a line a picture.
+def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: Clock = time.monotonic) -> str:
+    """Write cells.jsonl and the table of all puzzles, tokens.csv and tokens.svg for one of them; gives the table.
 
-    Raises ConfigError for a puzzle that is not there, ModelError.
+    A puzzle is through when all models have said what they make of it, and stays so. With --hours no puzzle but
+    the first begins that would not end in time. Raises ConfigError for a puzzle that is not there or an adapter, ModelError.
     """
-    tasks = study_tasks(config.tasks, config.n_tasks, config.longest)
+    until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
+    make_folder(config.folder)
+    tasks = puzzles_of(config)
     if config.query >= len(tasks):
         raise ConfigError(f"option query: found {config.query}, expected less than the {len(tasks)} puzzles")
-    query = Query(tasks[config.query], 0)
-    assert query.answer is not None, "the puzzles of a study have answers"
-    pictures: dict[tuple[str, str], Mapping[str, Cells]] = {}
-    for folder in config.models or (BOX_FOLDER,):
-        model = load_model(folder, "fp32", "cpu")
-        for context, window in (("full", 0), (f"last {config.window}", config.window)):
-            pictures[folder.name, context] = cells_of(model, query, window)
-    config.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(config.folder / "tokens.csv", as_csv_text(query.answer, pictures))
-    _draw(config.folder / "tokens.svg", query.answer, pictures)
-    lines = [
-        f"{name}, {context} context: entropy {cells['entropy'].mean():.3f} nats a cell, the right cell "
-        f"{100 * cells['right'].mean():.1f}%"
-        for (name, context), cells in pictures.items()
-    ]
-    return "\n".join(
-        [f"puzzle {query.task.id}, {query.answer.size} cells", *lines, f"{config.folder}: tokens.svg, tokens.csv"]
+    models = find_models(config)
+    if adapters := [name for name, model in models.items() if model.base]:
+        raise ConfigError(f"study tokens: found adapter {adapters[0]}, expected models; `arc-kaggle merge` makes one")
+    loaded = {name: load_model(model.folder, "fp32", "cpu") for name, model in models.items()}
+    digests = {name: model.digest[:16] for name, model in models.items()}
+    file = CellFile(config.folder / "cells.jsonl")
+    longest = 0.0
+    order = [config.query, *(i for i in range(len(tasks)) if i != config.query)]
+    for task in (tasks[i] for i in order):
+        begun = clock()
+        if longest and longest > until.seconds_left:
+            say(f"{longest:.0f} s expected for a puzzle, {until.seconds_left:.0f} s left: it ends here")
+            break
+        for name, model in loaded.items():
+            for context, window in contexts(config):
+                file.get((task.id, name, digests[name], context), partial(cells_of, model, Query(task, 0), window))
+        longest = max(longest, clock() - begun)
+        if config.plan:
+            return f"about {longest * len(tasks) / 3600:.2f} h for {len(tasks)} puzzles"
+    answer = tasks[config.query].test[0].output
+    assert answer is not None, "the puzzles of a study have answers"
+    columns = [(name, context) for name in loaded for context, _ in contexts(config)]
+    pictures = {(n, c): file.cells[tasks[config.query].id, n, digests[n], c] for n, c in columns}
+    write_atomically(config.folder / "tokens.csv", as_csv_text(answer, pictures))
+    _draw(config.folder / "tokens.svg", answer, pictures)
+    rows = [token_row(f"{n}, {c} context", file, (n, digests[n], c)) for n, c in columns]
+    write_atomically(config.folder / "table.md", tokens_table(rows))
+    return tokens_table(rows)
+
+
+def contexts(config: StudyConfig) -> tuple[tuple[str, int], ...]:
+    """What a model sees before each cell, with the window in tokens; 0 for everything."""
+    return ("full", 0), (f"last {config.window}", config.window)
+
+
+CellKey = tuple[str, str, str, str]
+"""Puzzle, model, its digest, context."""
+
+
+class CellFile:
+    """What models made of the cells of puzzles, a line each; what is there is not computed again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cells: dict[CellKey, Mapping[str, Cells]] = {}
+        for line in read_lines(path).values if path.is_file() else ():
+            self.cells[line["puzzle"], line["model"], line["digest"], line["context"]] = {
+                kind: np.array(line[kind]) for kind in KINDS
+            }
+
+    def get(self, key: CellKey, compute: Callable[[], Mapping[str, Cells]]) -> None:
+        """Compute and keep what is not there."""
+        if key not in self.cells:
+            found = self.cells[key] = compute()
+            named = dict(zip(("puzzle", "model", "digest", "context"), key, strict=True))
+            with self.path.open("ab") as file:
+                file.write(line_of({**named, **{kind: found[kind].tolist() for kind in KINDS}}))
+
+
+def token_row(title: str, file: CellFile, rest: tuple[str, str, str]) -> StudyRow:
+    """The means over the cells of each puzzle."""
+    return StudyRow(
+        title,
+        {
+            (key[0], 0, 0): {kind: float(values.mean()) for kind, values in cells.items()}
+            for key, cells in file.cells.items()
+            if key[1:] == rest
+        },
     )
+
+
+def tokens_table(rows: Sequence[StudyRow]) -> str:
+    """Means over puzzles with 95% intervals, and the entropy less that of the first row, paired."""
+    head = ("model and context", "n", "entropy, nats a cell", "right cell, %", "likeliest, %", "entropy less", "shows")
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 2) + "|---|"]
+    for row in rows:
+        entropy = row.mean("entropy")
+        shares = (f"{100 * row.mean(kind).mean:.1f}" for kind in ("right", "confidence"))
+        cells = [row.name, str(row.n_tasks), f"{entropy.mean:.3f} ({entropy.low:.3f}..{entropy.high:.3f})", *shares]
+        less = None if row is rows[0] else row.less(rows[0], "entropy")
+        interval = f"{less.score.mean:+.3f} ({less.score.low:+.3f}..{less.score.high:+.3f})" if less else ""
+        cells += [interval, less.shows if less else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 @torch.inference_mode()
@@ -119,7 +192,7 @@ def as_csv_text(answer: Grid, pictures: Mapping[tuple[str, str], Mapping[str, Ce
 def _lines(answer: Grid, pictures: Mapping[tuple[str, str], Mapping[str, Cells]]) -> Iterator[list[Any]]:
     for (name, context), cells in pictures.items():
         for y, x in np.ndindex(*answer.shape):
-            numbers = [f"{cells[kind][y, x]:.5f}" for kind in ("entropy", "right", "confidence")]
+            numbers = [f"{cells[kind][y, x]:.5f}" for kind in KINDS]
             yield [name, context, y, x, int(answer[y, x]), *numbers]
 
 

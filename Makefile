@@ -1,6 +1,6 @@
 # Two commands do everything: `make dry-run` and `make test`. Both set up .venv on first use.
 #   PYTHON=python3.12    which Python makes the environment (3.11 to 3.13)
-#   JOBS=2               processes of `make test`; one a core otherwise, at most eight
+#   JOBS=2               processes of `make test`; one more than cores otherwise, at most eight
 #   TORCH_INDEX=URL      take torch from this package index, e.g. PyTorch's index of CPU builds
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -8,14 +8,17 @@ JOBS ?= auto
 BIN := .venv/bin
 OUT ?= out/dry-run
 
-.PHONY: dry-run test quick test-without-torch lint clean real-model test-real test-backends test-kaggle
+.PHONY: dry-run test all-tests quick test-without-torch lint clean real-model test-real test-backends test-kaggle
 
 # The 20 evaluation tasks whose longest prompt is shortest: the choice looks at prompt lengths alone.
 dry-run: .venv/installed
 	$(BIN)/arc-kaggle solve --tasks arc1:evaluation --select shortest:20 --out $(OUT) --overwrite --time-limit-minutes 8
 	$(BIN)/arc-kaggle report $(OUT)
 
-test: lint
+test: .venv/installed
+	$(MAKE) --no-print-directory --jobs=2 lint all-tests
+
+all-tests: .venv/installed
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # For people at work: what can be known without torch.

@@ -29,8 +29,8 @@ MOST_JOBS = 8
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist may be absent where a file is tested by itself
 def pytest_xdist_auto_num_workers() -> int:
-    """Test processes of `pytest -n auto`: one for each core that this process may use."""
-    return min(MOST_JOBS, n_cores())
+    """Test processes of `pytest -n auto`: one more than cores, for many a test waits for processes of its own."""
+    return min(MOST_JOBS, n_cores() + 1)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

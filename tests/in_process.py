@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from processes import DONE, N_VIEWS, write_tasks
 
+from arc_kaggle.cli import main
 from arc_kaggle.config.solve import SolveConfig
+from arc_kaggle.run import joint
 from arc_kaggle.run.messages import Inbox, Order, Setup, Start
 from arc_kaggle.run.report import SolveResult
 from arc_kaggle.run.solve import solve
@@ -42,3 +46,41 @@ def solve_here(
 def workers_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on every run has its workers here, commands' runs too: a child takes seconds to import torch."""
     monkeypatch.setattr("arc_kaggle.run.launch.start._start_child", lambda *_: InProcessWorker)
+
+
+def undisturbed(folder: Path, *options: str, n_tasks: int) -> tuple[bytes, Path]:
+    """The submission of a run like those of `processes.Run`, with all of it in this process; and the run's plan."""
+    words = ["--tasks", str(write_tasks(folder, n_tasks)), "--out", str(folder / "out"), "--workers", "1"]
+    words += ["--scratch", str(folder / "scratch"), "--generate.n-views", str(N_VIEWS), *options]
+    with pytest.MonkeyPatch.context() as patched:
+        workers_in_process(patched)
+        joint_stage_in_process(patched)
+        assert main(["solve", *words]) in DONE
+    return (folder / "out" / "submission.json").read_bytes(), folder / "out" / "plan.json"
+
+
+class TrainedHere:
+    """A training of the joint stage that is through when it is begun."""
+
+    def __init__(self, stage: joint.JointStage) -> None:
+        self.code = main(["train", *stage.options()])
+
+    def poll(self) -> int:
+        return self.code
+
+    def kill(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+
+def joint_stage_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joint.JointStage, "_start", lambda self, environment, log: TrainedHere(self))
+
+
+def few_joint_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The joint stage ends after a few small steps in one process, each with a checkpoint."""
+    for name, value in {"STEPS": 4, "SAVE_EVERY": 1, "TOKENS_PER_STEP": 256}.items():
+        monkeypatch.setattr(joint, name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

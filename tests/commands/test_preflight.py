@@ -102,7 +102,8 @@ def test_an_adapter_is_judged_as_the_merged_model_is(config: PreflightConfig, tm
         return next(each.found for each in report.findings if each.name.startswith("nll"))
 
     on = nll(adapter=tmp_path / "mine")
-    assert on == nll(model=tmp_path / "merged") == nll(adapter=tmp_path / "mine", cut_vocabulary=True) != nll()
+    assert on == nll(adapter=tmp_path / "mine", cut_vocabulary=True) == nll(model=tmp_path / "merged")
+    assert on != nll()
 
 
 def test_what_comes_after_the_time_bound_is_left_out_and_said_to_be(config: PreflightConfig) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import FAULTS, FEW_STEPS, JOINT, STAGES, reference, strike, summary
+from chaos import FAULTS, JOINT, N_TASKS, STAGES, reference, strike, summary
+from in_process import few_joint_steps, undisturbed
 from processes import tiny_model
 
 COMMON = ("--rescore.n-views", "2", "--first-views", "4")
@@ -37,10 +38,9 @@ def test_whatever_happens_nothing_finished_is_lost(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_a_joint_stage_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    few_joint_steps(monkeypatch)
     options = (*tiny_model(tmp_path / "model"), *COMMON, "--joint-minutes", "3")
-    wanted, plan = reference(tmp_path / "reference", options, FEW_STEPS)
-    words = (*options, "--plan", str(plan))
+    wanted, plan = undisturbed(tmp_path / "reference", *options, n_tasks=N_TASKS)
     words, fault = (*options, "--plan", str(plan)), "kill -9 of supervisor"
     blow = strike(tmp_path / "killed", JOINT, fault, "real", words, wanted, random.Random(0), 60.0, 2)
     assert_nothing_is_lost(summary([blow]), 1)

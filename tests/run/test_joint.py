@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import workers_in_process
+from in_process import few_joint_steps, joint_stage_in_process, workers_in_process
 from models import lively_model, weights_of
 from processes import write_tasks
 
-from arc_kaggle.cli import main
 from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.solve import SolveConfig
@@ -37,37 +36,14 @@ N_TASKS = 3
 
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few small steps in one process, each with a checkpoint."""
-    for name, value in {"STEPS": 4, "SAVE_EVERY": 1, "TOKENS_PER_STEP": 256}.items():
-        monkeypatch.setattr(joint, name, value)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-class TrainedHere:
-    """A training that is through when it is begun, in this process."""
-
-    def __init__(self, options: list[str]) -> None:
-        self.code = main(["train", *options])
-
-    def poll(self) -> int:
-        return self.code
-
-    def kill(self) -> None:
-        pass
-
-    def wait(self) -> None:
-        pass
-
-
-def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(JointStage, "_start", lambda self, environment, log: TrainedHere(self.options()))
+    few_joint_steps(monkeypatch)
 
 
 @pytest.fixture
 def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it matters what is trained, and not by which process."""
     workers_in_process(monkeypatch)
-    train_here(monkeypatch)
+    joint_stage_in_process(monkeypatch)
 
 
 def trainers() -> list[int]:
@@ -165,7 +141,7 @@ def test_killed_processes_go_on_to_the_same_weights(tmp_path: Path, monkeypatch:
         time.sleep(0.01)
 
     with monkeypatch.context() as patched:
-        train_here(patched)
+        joint_stage_in_process(patched)
         through = run(stage_of(tmp_path))
     killed = run(stage_of(tmp_path, "killed"), strike)
     assert struck and through and killed

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from in_process import solve_here
+from in_process import solve_here, undisturbed
 from processes import (
     DONE,
     fake_config,
@@ -290,10 +290,8 @@ def test_a_plan_that_cannot_be_read_or_is_of_other_tasks_is_named(tmp_path: Path
 def test_the_real_model_gives_the_same_submission_resumed_and_with_two_workers(tmp_path: Path) -> None:
     """Tuned, answered in two goes and scored, in fp32. The resumed run was killed behind a fine-tuning."""
     options = (*tiny_model(tmp_path / "model"), "--first-views", "2", "--rescore.n-views", "2", "--select-by", "poe")
-    with running(tmp_path / "one", *options, n_tasks=3) as one:
-        assert one.wait(120) in DONE, one.output
-    wanted = (one.out / "submission.json").read_bytes()
-    planned = (*options, "--plan", str(one.out / "plan.json"))
+    wanted, plan = undisturbed(tmp_path / "one", *options, n_tasks=3)
+    planned = (*options, "--plan", str(plan))
     with running(tmp_path / "killed", *planned, n_tasks=3) as killed:
         wait_until(lambda: b'"tuned": true' in read(killed.out / "stages.jsonl"), 120)
         killed.process.kill()

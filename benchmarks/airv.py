@@ -5,7 +5,8 @@
 Every task is fine-tuned first, so that answers are realistic; with `--tune none` all tasks share batches. All ways of
 a row take turns on the same prompts; seconds are summed over tasks, and the median of the repeats counts. Prints a
 JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling. The ceiling is what arithmetic allows,
-measured: every prompt and its answers fed once, as if all of them had been known.
+measured: every prompt and its answers fed once, as if all of them had been known. `--rows` chooses rows, and with
+`--progress` the object is printed after each of them, with what is known by then.
 
 With `--compile` the engine's steps are compiled, on a GPU into graphs, and the first repeat pays for it.
 
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -180,6 +181,8 @@ class Table:
         self.repeats = repeats
         self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0] * repeats)
         self.agreement: dict[str, Any] = defaultdict(lambda: {"same": 0, "of": 0, "differences": []})
+        self.lengths: dict[str, list[int]] = defaultdict(list)
+        """Tokens of every prompt, answer, and tree of candidates."""
 
     def measure(self, ways: dict[str, Callable[[], Any]]) -> dict[str, Any]:
         """Let the ways take turns; returns what each found last."""
@@ -196,23 +199,47 @@ class Table:
         row["same"], row["of"] = row["same"] + same, row["of"] + of
         row["differences"] += [round(float(each), 6) for each in differences]
 
+    def ratios(self, names: Mapping[str, tuple[str, str, str]]) -> dict[str, dict[str, float]]:
+        """Those rows of which all three, ours, peer and ceiling, have been measured."""
+        return {row: self.ratio(*each) for row, each in names.items() if self.seconds.keys() >= set(each)}
+
     def ratio(self, ours: str, peer: str, ceiling: str) -> dict[str, float]:
         a, b, best = (median(self.seconds[name]) for name in (ours, peer, ceiling))
         return {"ours": round(a, 3), "peer": round(b, 3), "ratio": round(b / a, 2), "ceiling": round(b / best, 2)}
 
 
-def measure_group(group: Group, table: Table, options: argparse.Namespace, batch: int) -> None:
-    """Rows 1 to 3 on one group."""
-    by_task = [group.part(lambda request, task=task: request.task_id == task) for task in group.tasks]
+def measure_group(group: Group, table: Table, options: argparse.Namespace, batch: int) -> Iterator[str]:
+    """Rows 1 to 3 on one group; yields the name of each when it is measured."""
     plain = without_drafts(group, greedy)
+    table.lengths["answers"] += [len(answer.ids) for answer in plain]
+    if 1 in options.rows:
+        measure_greedy(group, table, plain, options, batch)
+        yield "1"
+    for p_min in options.p_min if 2 in options.rows else ():
+        measure_search(group, table, p_min)
+        yield f"2, p_min {p_min}"
+    scored = group.part(lambda request: request.view < SCORED_VIEWS)
+    its_answers = [answer for request, answer in zip(group.requests, plain, strict=True) if request.view < SCORED_VIEWS]
+    for n in options.candidates if 3 in options.rows else ():
+        measure_scores(scored, table, candidates(scored, its_answers, n), n, batch)
+        yield f"3, {n} candidates"
+
+
+def measure_greedy(
+    group: Group, table: Table, plain: Sequence[Completion], options: argparse.Namespace, batch: int
+) -> None:
+    by_task = [group.part(lambda request, task=task: request.task_id == task) for task in group.tasks]
     known = [[answer.ids] for answer in plain]
+    one_at_a_time: dict[str, Callable[[], Any]] = {
+        "1 peer, one at a time": lambda: peers.generate(group.model, group.prompts, group.limits, 1),
+        "1 one at a time": lambda: [
+            without_drafts(replace(group, requests=[request]), greedy)[0] for request in group.requests
+        ],
+    }
     answers = table.measure(
         {
-            "1 peer, one at a time": lambda: peers.generate(group.model, group.prompts, group.limits, 1),
+            **({} if options.batched_only else one_at_a_time),
             "1 peer, batched": lambda: peers.generate(group.model, group.prompts, group.limits, batch),
-            "1 one at a time": lambda: [
-                without_drafts(replace(group, requests=[request]), greedy)[0] for request in group.requests
-            ],
             "1 batch per task": lambda: [each for part in by_task for each in without_drafts(part, greedy)],
             "1 all prompts": lambda: without_drafts(group, greedy),
             "1 + drafts": lambda: in_two_waves(group, greedy),
@@ -220,15 +247,9 @@ def measure_group(group: Group, table: Table, options: argparse.Namespace, batch
         }
     )
     ours = [answer.ids for answer in answers["1 + drafts"]]
-    for peer in ("1 peer, one at a time", "1 peer, batched"):
+    for peer in [name for name in answers if "peer" in name]:
         margins = [margin(group.model, *each) for each in zip(group.prompts, ours, answers[peer], strict=True)]
         table.agree(peer, sum(m is None for m in margins), len(margins), [m for m in margins if m is not None])
-    for p_min in options.p_min:
-        measure_search(group, table, p_min)
-    scored = group.part(lambda request: request.view < SCORED_VIEWS)
-    its_answers = [answer for request, answer in zip(group.requests, plain, strict=True) if request.view < SCORED_VIEWS]
-    for n in options.candidates:
-        measure_scores(scored, table, candidates(scored, its_answers, n), n, batch)
 
 
 def measure_search(group: Group, table: Table, p_min: float) -> None:
@@ -259,6 +280,8 @@ def measure_scores(group: Group, table: Table, asked: list[list[TokenIds]], n: i
     table.agree(
         f"3 {n} candidates", int((np.abs(theirs - ours) < 1e-3).sum()), ours.size, [np.abs(theirs - ours).max()]
     )
+    table.lengths[f"trees of {n} candidates"] += [n_tokens_once(each) for each in asked]
+    table.lengths[f"prompts of {n} candidates"] += map(len, group.prompts)
     prompts, trees = sum(map(len, group.prompts)), sum(n_tokens_once(each) for each in asked)
     full = sum(n * len(prompt) + sum(map(len, each)) for prompt, each in zip(group.prompts, asked, strict=True))
     table.seconds[f"3 tokens, {n} candidates"] = [table.seconds[f"3 tokens, {n} candidates"][0] + full]
@@ -286,10 +309,10 @@ def margin(model: LoadedModel, prompt: TokenIds, one: TokenIds, other: TokenIds)
     return float(logits[one[at]] - logits[other[at]])
 
 
-def best_batch(group: Group) -> int:
+def best_batch(group: Group, sizes: Sequence[int]) -> int:
     """The size that transformers' generate answers fastest with."""
     seconds = {}
-    for batch in (4, 8, 16, 32, 64):
+    for batch in sizes:
         started = time.perf_counter()
         peers.generate(group.model, group.prompts, group.limits, batch)
         seconds[batch] = time.perf_counter() - started
@@ -303,7 +326,7 @@ def groups(options: argparse.Namespace) -> Iterator[Group]:
     model = load_model(options.model, options.precision, options.device)
     engine = HFEngine(model, config=HFConfig(compile=options.compile))
     tasks = load_tasks(options.tasks, options.select)
-    config = GenerateConfig(n_views=options.n_views)
+    config = GenerateConfig(n_views=options.n_views, max_new_tokens=options.max_new_tokens)
     requests = {
         task.id: list(make_requests(task, model.notation, config, task_rng(task, 0, "views"))) for task in tasks
     }
@@ -329,6 +352,11 @@ def main() -> None:
     parser.add_argument("--tasks", default="arc1:evaluation")
     parser.add_argument("--select", default="shortest:20")
     parser.add_argument("--n-views", type=int, default=16)
+    parser.add_argument("--max-new-tokens", type=int, default=GenerateConfig().max_new_tokens, help="of an answer")
+    parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 3], choices=[1, 2, 3])
+    parser.add_argument("--batched-only", action="store_true", help="no way that answers one prompt after the other")
+    parser.add_argument("--peer-batches", type=int, nargs="*", default=[4, 8, 16, 32, 64], help="the best one counts")
+    parser.add_argument("--progress", action="store_true", help="print the JSON object after every row")
     parser.add_argument("--tune", default="auto", help="recipe of fine-tuning, or none")
     parser.add_argument("--steps", type=int, help="of fine-tuning, where not the recipe's own")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
@@ -341,24 +369,31 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sys.setrecursionlimit(20_000)  # the published search is a recursion as deep as an answer is long
-    table, batch, sizes = Table(options.repeats), 0, []
+    table, batch = Table(options.repeats), 0
     for group in groups(options):
-        batch = batch or best_batch(group)
-        measure_group(group, table, options, batch)
-        sizes += [len(prompt) for prompt in group.prompts]
-        model = group.model
+        batch = batch or best_batch(group, options.peer_batches)
+        table.lengths["prompts"] += map(len, group.prompts)
+        for row in measure_group(group, table, options, batch):
+            print(f"row {row} of {', '.join(group.tasks)}", file=sys.stderr)
+            if options.progress:
+                print(json.dumps(facts_of(table, group.model, options, batch)), flush=True)
+    print(json.dumps(facts_of(table, group.model, options, batch)))
+
+
+def facts_of(table: Table, model: LoadedModel, options: argparse.Namespace, batch: int) -> dict[str, Any]:
     row_1 = {
-        f"1 {way} against {peer}": table.ratio(f"1 {way}", f"1 peer, {peer}", "1 ceiling")
+        f"1 {way} against {peer}": (f"1 {way}", f"1 peer, {peer}", "1 ceiling")
         for peer in ("one at a time", "batched")
         for way in ("one at a time", "batch per task", "all prompts", "+ drafts")
     }
     row_2 = {
-        f"2 p_min {p}, {way}": table.ratio(f"2 {way}, p_min {p}", f"2 peer, p_min {p}", f"2 ceiling, p_min {p}")
+        f"2 p_min {p}, {way}": (f"2 {way}, p_min {p}", f"2 peer, p_min {p}", f"2 ceiling, p_min {p}")
         for p in options.p_min
         for way in ("no drafts", "+ drafts")
     }
-    row_3 = {f"3 {n} candidates": score_ratio(table, n) for n in options.candidates}
-    facts = {
+    row_3 = {f"3 {n} candidates": score_ratio(table, n) for n in options.candidates if scored(table, n)}
+    sizes = table.lengths["prompts"]
+    return {
         "benchmark": "airv",
         "arguments": sys.argv[1:],
         "commit": commit(),
@@ -371,14 +406,18 @@ def main() -> None:
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
         "precision": str(model.autocast or model.network.dtype).removeprefix("torch."),
         "prompts": {"number": len(sizes), "mean_tokens": round(float(np.mean(sizes)), 1)},
+        "lengths": table.lengths if options.progress else {},
         "peer_batch": batch,
         "seconds": {
             name: [round(each, 3) for each in row] for name, row in table.seconds.items() if "token" not in name
         },
         "agreement": {name: summary(row) for name, row in table.agreement.items()},
-        "ratios": {**row_1, **row_2, **row_3},
+        "ratios": {**table.ratios(row_1), **table.ratios(row_2), **row_3},
     }
-    print(json.dumps(facts))
+
+
+def scored(table: Table, n: int) -> bool:
+    return f"3 tokens, {n} candidates" in table.seconds
 
 
 def score_ratio(table: Table, n: int) -> dict[str, float]:

@@ -2,17 +2,21 @@
 
     python benchmarks/ttft.py [--tasks arc1:training] [--select ID,ID] [--steps 16] [--repeats 3] [--model FOLDER] ...
 
+The model is any folder of a causal language model, such as `.data/real-model` (`make real-model`) or a GridLM; its card
+says how tasks are put to it, and `--prompt` and `--encoder` say otherwise, as for `solve`.
+
 The peer is not installed with the package: `pip install trl==1.13.0 datasets==4.8.5` into an environment of its own
 that also holds the package. (From 1.14 on trl's loss is a Triton kernel, which no CPU runs; on a GPU take the newest.)
 Without it our side alone is timed.
 
 Row 4: both train on the same examples in the same order, with the same labels, adapter and optimizer, on a model each;
 losses are side by side in the output. All ways take turns on a task; seconds are summed over tasks, and the median of
-the repeats counts. `in parts` is how the model in the box is really tuned (its embeddings are sums): other parameters,
-so other losses. The ceiling is the matrix products of these steps alone, timed by themselves.
+the repeats counts. `in parts` is how a model with coordinates in its cells is really tuned (its embeddings are sums):
+other parameters, so other losses. The ceiling is the matrix products of these steps alone, timed by themselves.
 Row 5: seconds until a task can begin, in a new process, after a reload of the model, after a reset; and what saving and
 loading a task's weights takes. The ceiling of row 5 is what was asked for: a reset under 0.2 s.
-Prints a JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling.
+Prints a JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling. `--rows` and `--weights` choose
+rows, and with `--progress` the object is printed after each task, with what is known by then.
 
 Expected, written down before the first run, two cores and the model in the box: LoRA 1.5x, for the peer computes the
 head in chunks but for all labels as well, and has a mask, hooks and logging beside; all weights 1.5x; in parts 2x.
@@ -29,9 +33,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import cycle, islice
@@ -49,10 +52,11 @@ from transformers import PrinterCallback
 from arc_kaggle import Task, load_tasks, recipe_of
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.tune import RECIPES, OptimConfig, TuneConfig
-from arc_kaggle.models.loading import LoadedModel, load_model
+from arc_kaggle.models.loading import LoadedModel, load_model, load_tokenizer, pick_preset
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.augmentation import task_rng
 from arc_kaggle.text.encoders import parse_encoder
+from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.tuning.examples import tuning_examples
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
@@ -62,21 +66,31 @@ HAS_PEER = find_spec("trl") is not None and find_spec("datasets") is not None
 MISSING = "found no package trl, so only our side is timed; pip install trl==1.13.0 datasets==4.8.5"
 NEW_PROCESS = """
 import sys
-from pathlib import Path
-from arc_kaggle.model import load_model
-from arc_kaggle.recipe import RECIPES
-from arc_kaggle.tune import InProcessTuner
-InProcessTuner(load_model(Path(sys.argv[1]), sys.argv[2], sys.argv[3]), RECIPES["box"])
+from arc_kaggle.config.tune import RECIPES
+from arc_kaggle.models.loading import load_model
+from arc_kaggle.tuning.tuner import InProcessTuner
+InProcessTuner(load_model(*sys.argv[1:]), RECIPES["box"])
 """
 
 LORA_OPTIM = OptimConfig(learning_rate=1e-3, schedule="linear", warmup_fraction=0.125)
 
 
+def asked(options: argparse.Namespace) -> tuple[str, str, str, str, str]:
+    """What `load_model` takes."""
+    return str(options.model), options.precision, options.device, options.prompt, options.encoder
+
+
+def notation_of(options: argparse.Namespace) -> Notation:
+    """How tasks are put to the model; its weights are not read."""
+    tokenizer = load_tokenizer(options.model)
+    return pick_preset(options.model, tokenizer, options.prompt, options.encoder).notation(tokenizer)
+
+
 class Ours:
-    """The loop of `tune.py`. Not `in_parts`, the embeddings are trained as they lie in the file, as the peer does."""
+    """The loop of `tuner.py`. Not `in_parts`, the embeddings are trained as they lie in the file, as the peer does."""
 
     def __init__(self, options: argparse.Namespace, config: TuneConfig, in_parts: bool = False) -> None:
-        model = load_model(options.model, options.precision, options.device)
+        model = load_model(*asked(options))
         minimal = model.notation.in_encoder(parse_encoder("minimal"))  # a notation that no model has parts for
         self.model = model if in_parts else replace(model, notation=minimal)
         self.tuner, self.config = InProcessTuner(self.model, config), config
@@ -96,7 +110,7 @@ class Theirs:
 
     def __call__(self, examples: list[Example]) -> tuple[float, list[float]]:
         """On a model of its own, for every trainer wraps a model once more."""
-        model = load_model(self.options.model, self.options.precision, self.options.device)
+        model = load_model(*asked(self.options))
         weights = InProcessTuner(model, self.config).weights
         weights.reset(0)
         network = weights.peft_model if isinstance(weights, LoraAdapter) else model.network
@@ -151,38 +165,62 @@ def ways(options: argparse.Namespace) -> dict[str, Ours | Theirs]:
     box = recipe_of(options.model)
     lora = replace(RECIPES["lora"], **common, max_tokens=box.max_tokens, optim=LORA_OPTIM)
     whole = replace(RECIPES["box"], **common, tokens_per_step=None)
-    found: dict[str, Ours | Theirs] = {"lora": Ours(options, lora), "all weights": Ours(options, whole)}
-    if options.model == BOX_FOLDER:
+    found: dict[str, Ours | Theirs] = {}
+    for name, config in {"lora": lora, "all weights": whole}.items():
+        if name.split()[0] in options.weights:
+            found[name] = Ours(options, config)
+            if HAS_PEER:
+                found[f"{name}, peer"] = Theirs(options, config, options.peer_loss)
+    if "all" in options.weights and notation_of(options).encoder.spec == "coordinates":
         found["all weights, in parts"] = Ours(options, whole, in_parts=True)
-    if HAS_PEER:
-        loss = options.peer_loss
-        found |= {"lora, peer": Theirs(options, lora, loss), "all weights, peer": Theirs(options, whole, loss)}
     return found
 
 
-def measure_training(options: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any], float, dict[str, Any]]:
-    """(samples a second of every way, losses by task, samples a second of the ceiling, sizes)."""
-    tried, seconds = ways(options), defaultdict[str, list[float]](lambda: [0.0] * options.repeats)
-    n_samples, products, losses, sizes = 0, 0.0, {}, {}
+@dataclass
+class Training:
+    """Row 4: what has been measured of it so far."""
+
+    repeats: int
+    n_samples: int = 0
+    product_seconds: float = 0.0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Of every way, by repeat."""
+    losses: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Samples a second of every way."""
+        return {name: self.n_samples / median(each) for name, each in self.seconds.items()}
+
+    @property
+    def ceiling(self) -> float:
+        """Samples a second of the matrix products alone."""
+        return self.n_samples / self.product_seconds if self.n_samples else 0.0
+
+
+def measure_training(options: argparse.Namespace) -> Iterator[Training]:
+    """Row 4 after each task."""
+    tried, row, notation = ways(options), Training(options.repeats), notation_of(options)
+    ours = next(way for way in tried.values() if isinstance(way, Ours))
     for task in load_tasks(options.tasks, options.select):
-        examples = draw(task, tried["lora"].config, options)
-        n_samples += len(examples)
-        sizes[task.id] = {
-            "mean_tokens": round(float(np.mean([len(each.ids) for each in examples])), 1),
-            "mean_labels": round(float(np.mean([(each.labels != NOT_TRAINED).sum() for each in examples])), 1),
-        }
+        examples = draw(task, ours.config, notation, options)
         found = {}
         for repeat in range(-1, options.repeats):  # the first of all warms up and does not count
             for name, way in tried.items():
                 taken, found[name] = way(examples)
                 if repeat >= 0:
-                    seconds[name][repeat] += taken
-        losses[task.id] = {name: [round(each[0], 4), round(each[-1], 4)] for name, each in found.items()}
-        losses[task.id] |= {f"{name}, most apart": apart(found, name) for name in ("lora", "all weights") if HAS_PEER}
-        products += product_seconds(tried["all weights"].model, examples, options.batch_size)
-        print(f"{task.id}: {sizes[task.id]}, losses {losses[task.id]}", file=sys.stderr)
-    rates = {name: n_samples / median(each) for name, each in seconds.items()}
-    return rates, losses, n_samples / products, sizes
+                    row.seconds.setdefault(name, [0.0] * options.repeats)[repeat] += taken
+        row.n_samples += len(examples)
+        row.sizes[task.id] = {
+            "mean_tokens": round(float(np.mean([len(each.ids) for each in examples])), 1),
+            "mean_labels": round(float(np.mean([(each.labels != NOT_TRAINED).sum() for each in examples])), 1),
+        }
+        row.losses[task.id] = {name: [round(each[0], 4), round(each[-1], 4)] for name, each in found.items()}
+        row.losses[task.id] |= {f"{name}, most apart": apart(found, name) for name in found if f"{name}, peer" in found}
+        row.product_seconds += product_seconds(ours.model, examples, options.batch_size)
+        print(f"{task.id}: {row.sizes[task.id]}, losses {row.losses[task.id]}", file=sys.stderr)
+        yield row
 
 
 def apart(found: dict[str, list[float]], name: str) -> float:
@@ -190,8 +228,7 @@ def apart(found: dict[str, list[float]], name: str) -> float:
     return round(max(abs(a - b) for a, b in zip(found[name], found[f"{name}, peer"], strict=True)), 4)
 
 
-def draw(task: Task, config: TuneConfig, options: argparse.Namespace) -> list[Example]:
-    notation = load_model(options.model, "fp32", "cpu").notation
+def draw(task: Task, config: TuneConfig, notation: Notation, options: argparse.Namespace) -> list[Example]:
     examples = tuning_examples(task, notation, config, task_rng(task, 0, "tune"))
     return list(islice(examples, options.steps * options.batch_size))
 
@@ -253,16 +290,16 @@ def measure_overhead(options: argparse.Namespace) -> dict[str, float]:
     """Row 5: median seconds until a task can begin, and of its weights' way to the disk and back."""
 
     def reload() -> None:
-        InProcessTuner(load_model(options.model, options.precision, options.device), RECIPES["box"])
+        InProcessTuner(load_model(*asked(options)), RECIPES["box"])
 
     def new_process() -> None:
-        arguments = [str(options.model), options.precision, options.device]
-        subprocess.run([sys.executable, "-c", NEW_PROCESS, *arguments], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", NEW_PROCESS, *asked(options)], check=True, capture_output=True)
 
-    tuners = []
+    tuners, notation = [], notation_of(options)
+    in_parts = notation.encoder.spec == "coordinates"
     for recipe in ("box", "lora"):
-        ours = Ours(options, replace(RECIPES[recipe], steps=1, tokens_per_step=None), in_parts=recipe == "box")
-        ours(draw(load_tasks(options.tasks, options.select)[0], ours.config, options))
+        ours = Ours(options, replace(RECIPES[recipe], steps=1, tokens_per_step=None), in_parts and recipe == "box")
+        ours(draw(load_tasks(options.tasks, options.select)[0], ours.config, notation, options))
         tuners.append(ours.tuner)
     whole, lora = tuners
     with tempfile.TemporaryDirectory() as folder:
@@ -294,27 +331,41 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer-loss", default="chunked_nll", choices=["chunked_nll", "nll"])
+    parser.add_argument("--prompt", default="auto", help="as for solve")
+    parser.add_argument("--encoder", default="", help="as for solve")
+    parser.add_argument("--rows", type=int, nargs="*", default=[4, 5], choices=[4, 5])
+    parser.add_argument("--weights", nargs="*", default=["lora", "all"], choices=["lora", "all"], help="of row 4")
+    parser.add_argument("--progress", action="store_true", help="print the JSON object after every task")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     transformers.utils.logging.set_verbosity_error()
     if not HAS_PEER:
         print(MISSING, file=sys.stderr)
-    rates, losses, ceiling, sizes = measure_training(options)
-    seconds = measure_overhead(options)
+    row_4 = Training(options.repeats)
+    for row_4 in measure_training(options) if 4 in options.rows else ():
+        if options.progress:
+            print(json.dumps(facts_of(row_4, {}, options)), flush=True)
+    overhead = measure_overhead(options) if 5 in options.rows else {}
+    print(json.dumps(facts_of(row_4, overhead, options)))
+
+
+def facts_of(row: Training, overhead: dict[str, float], options: argparse.Namespace) -> dict[str, Any]:
+    rates = row.rates
     peers = {"lora": "lora, peer", "all weights": "all weights, peer", "all weights, in parts": "all weights, peer"}
     row_4 = {
-        f"4 {name}": ratio(rates[name], rates[peer], ceiling / rates[peer], rates[name] / rates[peer])
+        f"4 {name}": ratio(rates[name], rates[peer], row.ceiling / rates[peer], rates[name] / rates[peer])
         for name, peer in peers.items()
         if name in rates and peer in rates
     }
     row_5 = {
         f"5 {reset} against {other}": ratio(
-            seconds[reset], seconds[other], seconds[other] / 0.2, seconds[other] / seconds[reset]
+            overhead[reset], overhead[other], overhead[other] / 0.2, overhead[other] / overhead[reset]
         )
         for reset in ("reset of all weights", "reset of an adapter")
         for other in ("new process", "reload")
+        if overhead
     }
-    facts = {
+    return {
         "benchmark": "ttft",
         "arguments": sys.argv[1:],
         "commit": commit(),
@@ -323,15 +374,14 @@ def main() -> None:
             **{name: version(name) for name in ("torch", "transformers", "peft", "trl") if find_spec(name)},
         },
         "hardware": hardware(options),
-        "examples": sizes,
+        "examples": row.sizes,
         "batch_size": options.batch_size,
         "steps": options.steps,
-        "losses_first_and_last": losses,
-        "samples_per_second": {name: round(each, 2) for name, each in {**rates, "products alone": ceiling}.items()},
-        "overhead_seconds": {name: round(each, 4) for name, each in seconds.items()},
+        "losses_first_and_last": row.losses,
+        "samples_per_second": {name: round(each, 2) for name, each in {**rates, "products alone": row.ceiling}.items()},
+        "overhead_seconds": {name: round(each, 4) for name, each in overhead.items()},
         "ratios": {**row_4, **row_5},
     }
-    print(json.dumps(facts))
 
 
 if __name__ == "__main__":

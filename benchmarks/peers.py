@@ -63,18 +63,24 @@ class PublishedSearch:
         self.cache, self.limit = DynamicCache(config=self.model.network.config), limit
         ends = np.flatnonzero(guess == self.model.end_id)
         guess = guess[: ends[0] if len(ends) else None][: limit - 1]
-        log_probs = self._forward(np.concatenate([prompt, guess]), keep=len(guess) + 1)
+        self.prompt: list[int] = prompt.tolist()
+        log_probs = self._forward([], np.concatenate([prompt, guess]), keep=len(guess) + 1)
         return dict(self._follow(len(prompt), (), 0.0, log_probs, guess.tolist()))
 
-    def _forward(self, ids: TokenIds, keep: int) -> Tensor:
-        """Log-probabilities (keep, vocab) after the last tokens of what is appended to the cache."""
+    def _forward(self, before: list[int], ids: TokenIds, keep: int) -> Tensor:
+        """Log-probabilities (keep, vocab) after the last tokens of what is appended to the cache, behind `before`."""
         network: Any = self.model.network
+        options: dict[str, Any] = {}
+        if machine := getattr(network.config, "positions", None):  # GridLM is told where its tokens stand
+            places = [*machine.places([*before, *ids.tolist()])][len(before) : -1]
+            options["position_ids"] = torch.tensor([places], device=self.model.device)
         with self.model.computing():
             output = network(
                 input_ids=torch.from_numpy(ids)[None].to(self.model.device),
                 past_key_values=self.cache,
                 use_cache=True,
                 logits_to_keep=keep,
+                **options,
             )
         log_probs: Tensor = output.logits[0].float().log_softmax(dim=-1).cpu()
         return log_probs
@@ -94,7 +100,7 @@ class PublishedSearch:
                 else:
                     if (extra := self.cache.get_seq_length() - position) > 0:
                         self.cache.crop(-extra)
-                    after, rest = self._forward(np.array([token]), keep=1), []
+                    after, rest = self._forward([*self.prompt, *path], np.array([token]), keep=1), []
                 yield from self._follow(position + 1, (*path, token), float(nlls[token]), after, rest)
 
 

@@ -71,7 +71,8 @@ LONGEST = 16384
 def make_folder(shape: str, folder: Path, device: str = "cpu", scale: float = 1.0) -> int:
     """Write a model folder; returns its number of weights. They are drawn on the device, which is faster on a GPU.
 
-    Matrices are `scale` times as large as they usually begin: large ones make answers that differ.
+    Matrices are `scale` times as large as they usually begin, the row of the end token three times that: large ones
+    make answers that differ and end.
     """
     kind, sizes = SHAPES[shape]
     tokenizer = trained_tokenizer()
@@ -88,10 +89,11 @@ def make_folder(shape: str, folder: Path, device: str = "cpu", scale: float = 1.
             network = getattr(transformers, f"{kind}ForCausalLM")(config)
     finally:
         torch.set_default_dtype(before)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim >= 2 and scale != 1:
-                parameter.mul_(scale)
+    if scale != 1:
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(scale if parameter.ndim >= 2 else 1)
+            network.get_input_embeddings().weight[config.eos_token_id] *= 3
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_card(folder, ModelCard.of(find_preset("plain", tokenizer).notation(tokenizer), "lora", {}))

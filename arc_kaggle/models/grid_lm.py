@@ -241,10 +241,18 @@ class GridLM(GridPreTrainedModel, GenerationMixin):  # type: ignore[misc]
         logits = self.lm_head(output.last_hidden_state[:, kept])
         return CausalLMOutputWithPast(logits=logits, past_key_values=output.past_key_values)
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **options: Any) -> dict[str, Any]:
-        """What transformers' own `generate` hands to `forward`: with the places, which follow from all ids so far."""
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **options)
-        places = places_of(input_ids, self.config.positions)
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """What transformers' own `generate` hands to `forward`: with the places, which follow from all ids so far.
+
+        The mask (batch, time) hides padding on the left, behind which a text begins as it would without.
+        """
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids, attention_mask=attention_mask, **options
+        )
+        depths = None if attention_mask is None else (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+        places = places_of(input_ids, self.config.positions, depths)
         return {**inputs, "position_ids": places[:, -inputs["input_ids"].shape[1] :]}
 
 

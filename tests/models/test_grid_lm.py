@@ -79,6 +79,16 @@ def test_it_generates_as_any_model_of_transformers_does() -> None:
     assert found[0, 20:].tolist() == expected.ids.tolist()
 
 
+def test_it_generates_the_same_behind_padding_on_the_left() -> None:
+    ids, mask = torch.zeros(2, 20, dtype=torch.long), torch.zeros(2, 20, dtype=torch.long)
+    for row, first in enumerate((0, 7)):
+        ids[row, first:], mask[row, first:] = IDS[row, : 20 - first], 1
+    found = MODEL.network.generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0)
+    expected = [generate_slowly(MODEL, IDS[row, : 20 - first].numpy(), 12).ids for row, first in enumerate((0, 7))]
+    for new, own in zip(found[:, 20:].tolist(), expected, strict=True):
+        assert new[: len(own)] == own.tolist()
+
+
 def test_rotary_positions_tell_distances_in_each_part() -> None:
     """The product of a turned query and key depends on the difference of their places alone."""
     query, key = torch.randn(2, 1, 1, 1, 32, dtype=torch.float64).unbind()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -89,6 +92,37 @@ def test_a_script_is_stopped_in_time_and_what_it_has_told_is_kept(gpu: Any, tmp_
     assert run([str(tmp_path / "bad.py")], 20.0, told.append) == "exit code 1: it broke"
     assert told == [{"row": "first"}, {"a": 1}]
     assert "it broke" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_edition_3_is_trained_by_as_many_processes_as_asked_for(processes: int, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$RANK of $WORLD_SIZE: $*"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "PROCESSES": str(processes), "PRIORITY": ""}
+    command = ["sh", str(BENCHMARKS / "edition3.sh"), "out", "rearc.jsonl.xz", "--steps", "7"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    lines = sorted(done.stdout.splitlines())
+    assert [line.partition(":")[0] for line in lines] == [f"{rank} of {processes}" for rank in range(processes)]
+    assert all("train --out out" in line and line.endswith("--keep-checkpoints 3 --steps 7") for line in lines)
+
+
+def test_what_a_training_left_comes_back_in_few_files(gpu: Any, tmp_path: Path) -> None:
+    gpu_train = import_module("gpu_train")
+    trained, out = tmp_path / "trained", tmp_path / "out"
+    for folder in (trained, trained / "ema", trained / "checkpoints" / "9", out):
+        folder.mkdir(parents=True)
+    for path in ("config.json", "model.safetensors", "ema/config.json", "checkpoints/9/state.pt"):
+        (trained / path).write_text(path)
+    rows = [{"settings": 1}, {"step": 0}, *({"step": i, "tokens": 100 * i, "seconds": 7 + 2.0 * i} for i in (1, 2, 5))]
+    (trained / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert gpu_train.rate_of(trained / "log.jsonl") == (50.0, 9.0)
+    assert gpu_train.steps_that_fit(100.0, 50.0, 10) == 475
+    assert gpu_train.bring_back(trained, out).keys() == {"model.tar", "ema.tar", "log.jsonl"}
+    with tarfile.open(out / "model.tar") as tar:
+        assert tar.getnames() == ["model/config.json", "model/model.safetensors"]
+    with tarfile.open(out / "ema.tar") as tar:
+        assert tar.getnames() == ["ema/config.json"]
 
 
 @pytest.mark.torch

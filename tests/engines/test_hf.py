@@ -20,7 +20,16 @@ from arc_kaggle.config.engines import HFConfig
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.engines.base import Completion
 from arc_kaggle.engines.hf import cache
-from arc_kaggle.engines.hf.batching import COSTS, batches, bytes_at_hand, max_width, n_slots_within, slot_bytes
+from arc_kaggle.engines.hf.batching import (
+    GPU_COSTS,
+    READ_TOKENS,
+    batches,
+    bytes_at_hand,
+    costs_of,
+    max_width,
+    n_slots_within,
+    slot_bytes,
+)
 from arc_kaggle.engines.hf.cache import SlotCache
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.hf.forward import Forward
@@ -171,13 +180,41 @@ def test_a_batch_is_planned_from_the_memory_at_hand(monkeypatch: pytest.MonkeyPa
 
 def test_a_large_vocabulary_makes_narrow_forwards() -> None:
     network: Any = lively_model(0).network
-    costs = COSTS["cuda"]
+    costs = GPU_COSTS
     narrow, wide = max_width(network, 64, costs), max_width(network, 1, costs)
     assert (narrow, wide) == (256, 16384)
     network.config.vocab_size = 151_936
     assert 2 <= max_width(network, 64, costs) < narrow
     assert max_width(network, 64, costs) * 64 * 151_936 * 12 <= 2**30
     assert max_width(network, 10**6, costs) == 2
+
+
+def test_the_cost_of_a_step_in_tokens_is_that_of_the_calls_of_a_small_network_and_of_the_weights_of_a_large_one() -> (
+    None
+):
+    small, large = lively_model(0).network, lively_model(0).network
+    assert costs_of(small).step > 1000
+    large.set_input_embeddings(torch.nn.Embedding(3, 1))
+    large.extra = torch.nn.Parameter(torch.zeros(10**8))
+    assert costs_of(large).step == READ_TOKENS + 1
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_keys_and_values_that_heads_share_are_not_repeated(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the four heads of `qwen2` two share theirs each; those of `llama` have their own."""
+    model, heads = lively_model(0, kind), set()
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(query: Any, key: Any, value: Any, **options: Any) -> Any:
+        if options.get("attn_mask") is not None:
+            heads.add(query.shape[1])
+        return attend(query, key, value, **options)
+
+    expected = [generate_slowly(model, prompt, 20) for prompt in PROMPTS]
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    assert_all_same(generate(HFEngine(model), PROMPTS, [20] * len(PROMPTS)), expected)
+    assert heads == {2 if kind == "qwen2" else model.network.config.num_attention_heads}
+    assert model.network.config._attn_implementation == "sdpa"
 
 
 def test_attention_that_takes_no_mask_over_slots_is_refused() -> None:

@@ -89,16 +89,15 @@ class HFEngine:
         adapters: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Nlls]]:
         check_prompts(prompts)
-        most = costs_of(self.model.device).tree
+        costs = costs_of(self.model.network)
         rows = []
         for i, (prompt, own) in enumerate(zip(prompts, candidates, strict=True)):
-            tries = build_tries(int(prompt[-1]), own, min(most, self._room(prompt)))
+            tries = build_tries(int(prompt[-1]), own, min(costs.tree, self._room(prompt)))
             rows.append(ScoredRow(i, prompt, tries, np.zeros(len(own))))
         trees = [row.n_tokens for row in rows]
         for numbers in self._batches(rows, trees, adapters):
             batch = [rows[number] for number in numbers]
             forward = self._forward(batch, max(trees[number] for number in numbers), adapters)
-            costs = costs_of(self.model.device)
             scoring = TrieScoring(forward, batch, costs, max_width(self.model.network, len(batch), costs))
             for row in scoring.run(deadline, self.bucket):
                 yield row.position, row.nlls
@@ -111,7 +110,7 @@ class HFEngine:
         adapters: Sequence[str] | None,
         max_seconds: float = inf,
     ) -> Iterator[Row]:
-        trees = [row.limit * policy.n_paths for row in rows]
+        trees, costs = [row.limit * policy.n_paths for row in rows], costs_of(self.model.network)
         for numbers in self._batches(rows, trees, adapters):
             batch = [rows[number] for number in numbers]
             for row in batch:
@@ -120,7 +119,6 @@ class HFEngine:
             if len(batch) == 1:  # less than it might like, where that is more than there is; enough to go on with
                 tree = max(batch[0].limit, min(tree, self._room(batch[0].prompt)))
             forward = self._forward(batch, tree, adapters)
-            costs = costs_of(self.model.device)
             search = TreeSearch(forward, policy, batch, costs, max_width(self.model.network, len(batch), costs))
             yield from search.run(deadline.earlier(max_seconds), self.bucket)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arc_kaggle.engines.hf.cache import SlotCache, Slots
+from arc_kaggle.engines.hf.grouped_attention import in_groups
 from arc_kaggle.engines.hf.prefixes import Prefix, prefix_pays, waves
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.threads import follow_load
@@ -159,7 +160,7 @@ class Forward:
         options: dict[str, Any] = {"logits_to_keep": torch.arange(0, device=device)} if prefill else {}
         if self.adapters is not None:
             options["adapter_names"] = [self.adapters[row] for row in rows]
-        with self.model.computing():
+        with self.model.computing(), in_groups(self.model.network):
             output = network(
                 input_ids=torch.from_numpy(ids).to(device),
                 position_ids=torch.from_numpy(positions).to(device),

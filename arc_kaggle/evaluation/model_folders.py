@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.config.adapter import ADAPTER_FILE
+from arc_kaggle.config.micro import MICRO_FILE, has_micro_steps
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.card import ModelCard, read_card
 from arc_kaggle.system.inputs import open_input_file, read_json_file
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
 MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin", "adapter_*", *TOKENIZER_FILES)
-"""The files of a model folder that its answers depend on, beside its card."""
+MICRO_FILES = ("micro.*", *(f"{part}/{name}" for part in ("base", "reference") for name in MODEL_FILES))
+"""The files of a model folder that its answers depend on, beside its card; and those of a micro-step model."""
 PART_OF_TRAINING = re.compile(r"checkpoints|step-\d+|ema|best")
 """Names of folders that `train` makes in its own."""
 Stamp = list[tuple[str, int, int]]
@@ -94,11 +96,20 @@ def _find(place: Path, base: Path | None) -> list[ModelFolder]:
 
 
 def _search(place: Path) -> Iterator[Path]:
-    """The folders of models and adapters in and below a place; hidden and half-written ones are passed over."""
-    for folder in sorted({path.parent for name in ("config.json", ADAPTER_FILE) for path in place.rglob(name)}):
-        passed = any(part.startswith(".") or part.endswith(".partial") for part in folder.relative_to(place).parts)
-        if not passed and (_is_adapter(folder) or "model_type" in _read_json(folder / "config.json")):
+    """The folders of models and adapters in and below a place; hidden and half-written ones are passed over, and so are
+    the plain folders within a micro-step model.
+    """
+    names = ("config.json", ADAPTER_FILE, MICRO_FILE)
+    for folder in sorted({path.parent for name in names for path in place.rglob(name)}):
+        below = folder.relative_to(place).parts
+        passed = any(part.startswith(".") or part.endswith(".partial") for part in below)
+        passed |= any(has_micro_steps(place.joinpath(*below[:n])) for n in range(len(below)))
+        if not passed and _is_model(folder):
             yield folder
+
+
+def _is_model(folder: Path) -> bool:
+    return _is_adapter(folder) or has_micro_steps(folder) or "model_type" in _read_json(folder / "config.json")
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -144,7 +155,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _files(*folders: Path | None) -> list[Path]:
     """The model files of some folders, each folder's in order."""
-    found = ({path for pattern in MODEL_FILES for path in folder.glob(pattern)} for folder in folders if folder)
+    found = (
+        {path for pattern in (MICRO_FILES if has_micro_steps(folder) else MODEL_FILES) for path in folder.glob(pattern)}
+        for folder in folders
+        if folder
+    )
     return [path for paths in found for path in sorted(paths)]
 
 

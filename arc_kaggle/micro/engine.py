@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from arc_kaggle.config.answer import GREEDY, Decoding, Search
 from arc_kaggle.engines.base import Completion, Drafts, Found, Nlls, check_prompts
 from arc_kaggle.errors import EngineError
-from arc_kaggle.micro.network import MicroLM, Segments
+from arc_kaggle.micro.network import MicroLM, Places, Segments
 from arc_kaggle.micro.segmentation import cut, uncertainty
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.deadline import Deadline
@@ -125,18 +125,21 @@ class _Batch:
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.log_probs: list[list[float]] = [[] for _ in prompts]
         self.device = engine.model.device
+        if machine := self.network.grid_positions:
+            walks = [list(machine.places(prompt.tolist())) for prompt in prompts]
+            self.ahead = [walk[-1] for walk in walks]
+            self.last = [(int(prompt[-1]), walk[-2]) for prompt, walk in zip(prompts, walks, strict=True)]
+            self.walked = [0 for _ in prompts]
 
     @torch.inference_mode()
     def run(self, deadline: Deadline) -> list[Completion]:
         """Decode all rows until they have ended, have as many tokens as they may have, or the deadline comes."""
         with self.engine.model.computing():
             state, self.mask, self.cache = self._prefill()
-            positions = torch.tensor([len(prompt) for prompt in self.prompts], device=self.device)
             while any(map(self._goes_on, range(len(self.prompts)))) and not deadline.passed:
-                merged, n_tokens = self._segment(state)
-                positions = positions + n_tokens
+                merged = self._segment(state)
                 self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
-                state = self.network.macro(merged[:, None], positions[:, None] - 1, self.mask, self.cache)[:, 0]
+                state = self.network.macro(merged[:, None], self._places(), self.mask, self.cache)[:, 0]
         return [
             Completion(np.array(ids, dtype=np.int64), np.array(values, dtype=np.float32), self._ended(row))
             for row, (ids, values) in enumerate(zip(self.ids, self.log_probs, strict=True))
@@ -154,21 +157,31 @@ class _Batch:
         for prompt in self.prompts:
             ids = torch.from_numpy(prompt)[None].to(self.device)
             segments = self.network.segments_of(ids)
-            merged = self.network.merged(self.network.get_input_embeddings()(ids), segments)
-            parts.append((merged[0], segments.last[0]))
+            merged = self.network.merged(self.network.get_input_embeddings()(ids), segments)[0]
+            places = {name: values[0] for name, values in self.network.places(ids, segments).items()}
+            parts.append({"merged": merged, "mask": torch.ones_like(segments.last[0]), **places})
             self.engine.counts.prompt_tokens += len(prompt)
-            self.engine.counts.prompt_positions += len(merged[0])
-        most = max(len(merged) for merged, _ in parts)
-        shape = (len(parts), most)
-        embedded = torch.zeros((*shape, parts[0][0].shape[-1]), dtype=parts[0][0].dtype, device=self.device)
-        positions, mask = (torch.zeros(shape, dtype=torch.long, device=self.device) for _ in range(2))
-        for row, (merged, last) in enumerate(parts):
-            embedded[row, -len(merged) :], positions[row, -len(last) :], mask[row, -len(last) :] = merged, last, 1
+            self.engine.counts.prompt_positions += len(merged)
+        stacked = {name: padded_left([part[name] for part in parts]) for name in parts[0]}
+        merged, mask = stacked.pop("merged"), stacked.pop("mask")
         cache = DynamicCache(config=self.network.config)
-        return self.network.macro(embedded, positions, mask, cache)[:, -1], mask, cache
+        return self.network.macro(merged, stacked, mask, cache)[:, -1], mask, cache
 
-    def _segment(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Write one segment of every row; returns its macro embedding (rows, width) and its tokens (rows,)."""
+    def _places(self) -> Places:
+        """Where the tokens stand that every row ends with, (rows, 1)."""
+        machine = self.network.grid_positions
+        if machine is None:
+            ends = [len(prompt) + len(ids) - 1 for prompt, ids in zip(self.prompts, self.ids, strict=True)]
+            return {"position_ids": torch.tensor(ends, device=self.device)[:, None]}
+        for row, ids in enumerate(self.ids):
+            for token in ids[self.walked[row] :]:
+                self.last[row], self.ahead[row] = (token, self.ahead[row]), machine.advance(self.ahead[row], token)
+            self.walked[row] = len(ids)
+        tokens, places = (torch.tensor(each, device=self.device)[:, None] for each in zip(*self.last, strict=True))
+        return {"input_ids": tokens, "position_ids": places}
+
+    def _segment(self, state: Tensor) -> Tensor:
+        """Write one segment of every row; returns its macro embedding (rows, width)."""
         network, config = self.network, self.network.micro_config
         embed, head = network.get_input_embeddings(), network.get_output_embeddings()
         open_rows = [self._goes_on(row) for row in range(len(self.prompts))]
@@ -186,7 +199,7 @@ class _Batch:
             written.append(self._take(logits, open_rows))
             lengths += torch.tensor(open_rows, device=self.device)
         valid = torch.arange(len(written), device=self.device) < lengths[:, None]
-        return network.merger(embed(torch.stack(written, dim=1)), valid), lengths
+        return network.merger(embed(torch.stack(written, dim=1)), valid)  # type: ignore[no-any-return]
 
     def _take(self, logits: Tensor, rows: Sequence[bool]) -> Tensor:
         """The next token of every row (rows,), which is kept for those that are open."""
@@ -207,3 +220,11 @@ class _Batch:
                 self.log_probs[row].append(value)
                 self.engine.counts.tokens += 1
         return tokens
+
+
+def padded_left(rows: Sequence[Tensor]) -> Tensor:
+    """Rows (time, ...) of different lengths as one tensor (rows, time, ...), with zeros before the shorter ones."""
+    found = rows[0].new_zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]))
+    for row, values in enumerate(rows):
+        found[row, -len(values) :] = values
+    return found

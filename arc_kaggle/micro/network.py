@@ -24,7 +24,12 @@ from torch import Tensor, nn
 from arc_kaggle.config.micro import MicroConfig
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.micro.segmentation import answer_begins, cut, uncertainty
+from arc_kaggle.models.grid_places import places_of
+from arc_kaggle.text.grid_positions import GridPositions
 from arc_kaggle.text.tokens import NOT_TRAINED
+
+Places = dict[str, Tensor]
+"""Where macro positions stand, as arguments of the base: numbers, or for GridLM the last tokens and their places."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,14 +175,27 @@ class MicroLM(nn.Module):
         rows = torch.arange(len(table), device=table.device)[:, None, None]
         return self.merger(embedded[rows, table.clamp(min=0)], table >= 0)  # type: ignore[no-any-return]
 
-    def macro(self, merged: Tensor, positions: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
-        """The macro step: states (batch, segments, width) of macro embeddings that stand at positions.
+    @property
+    def grid_positions(self) -> GridPositions | None:
+        """The machine of a base that asks in which grid, row and column its tokens stand."""
+        return getattr(self.config, "positions", None)
+
+    def places(self, ids: Tensor, segments: Segments) -> Places:
+        """Where the macro positions of ids (batch, time) stand: where the last token of each segment does."""
+        if self.grid_positions is None:
+            return {"position_ids": segments.last}
+        places = places_of(ids, self.grid_positions)
+        at = segments.last[..., None].expand(-1, -1, places.shape[-1])
+        return {"position_ids": places.gather(1, at), "input_ids": ids.gather(1, segments.last)}
+
+    def macro(self, merged: Tensor, places: Places, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+        """The macro step: states (batch, segments, width) of macro embeddings that stand at places.
 
         A mask (batch, segments so far) is given wherever positions leave numbers out: transformers would read them as
         several sequences.
         """
         decoder = self.base.get_decoder()
-        options = {"position_ids": positions, "attention_mask": mask, "past_key_values": cache}
+        options = {**places, "attention_mask": mask, "past_key_values": cache}
         output = decoder(inputs_embeds=merged, use_cache=cache is not None, **options)
         return output.last_hidden_state  # type: ignore[no-any-return]
 
@@ -187,7 +205,7 @@ class MicroLM(nn.Module):
         n_of_row = segments.number.amax(-1, keepdim=True)
         mask = torch.arange(segments.table.shape[1], device=ids.device) <= n_of_row
         plain = segments.table.shape[1] == ids.shape[1]  # segments of one token each, and no padding among them
-        states = self.macro(self.merged(embedded, segments), segments.last, None if plain else mask.long())
+        states = self.macro(self.merged(embedded, segments), self.places(ids, segments), None if plain else mask.long())
         before = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], dim=1)  # (batch, segments, width)
         rows = torch.arange(len(ids), device=ids.device)[:, None]
         hidden = before[rows, segments.number]

@@ -199,9 +199,10 @@ class GridModel(GridPreTrainedModel):
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         use_cache: bool = False,
+        inputs_embeds: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """Hidden states of ids (batch, time).
+        """Hidden states of ids (batch, time); embeddings (batch, time, width) stand in place of the tokens' own.
 
         `position_ids` are places (batch, time, 3), which a cache needs; or, as elsewhere in transformers, the number
         of each token in its example (batch, time), where rows hold several; places then follow from the ids.
@@ -214,7 +215,8 @@ class GridModel(GridPreTrainedModel):
         depths = None if given is None or given.ndim == 3 else given
         places = given if given is not None and given.ndim == 3 else places_of(input_ids, machine, depths)
         ahead = next_places(places, input_ids, machine)
-        hidden = self.embed_tokens(input_ids) + self.embed_side(ahead[..., 0] % 2)
+        own = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden = own + self.embed_side(ahead[..., 0] % 2)
         hidden = hidden + self.embed_row(places[..., 1]) + self.embed_column(places[..., 2])
         mask = create_causal_mask(self.config, hidden, attention_mask, past_key_values, depths)
         turns = turns_of(ahead, self.config.head_dim), turns_of(places, self.config.head_dim)

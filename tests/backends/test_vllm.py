@@ -22,11 +22,15 @@ import pytest
 import torch
 from models import LONGEST, TickingClock, assert_same, generate, lively_model, random_prompts
 from prompt_models import write_set, write_text_model
+from strategies import prediction as proposal
 from vllm_engines import QUICK, vllm_engine
 
 from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.answering.predict import Interpreter
+from arc_kaggle.answering.rescore import rescore
+from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.cli import main
-from arc_kaggle.config.answer import Decoding, Search
+from arc_kaggle.config.answer import Decoding, GenerateConfig, RescoreConfig, Search
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConfig
 from arc_kaggle.engines.base import Completion, Engine
@@ -167,6 +171,25 @@ def test_scores_are_those_of_hugging_face(engine: VLLMEngine, hf: HFEngine) -> N
     candidates = [[*random_prompts([n, 1, 0, 2 * n]), ends] for n in range(1, len(PROMPTS) + 1)]
     for mine, theirs in zip(scored(engine, candidates), scored(hf, candidates), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=20 * TOLERANCE)
+
+
+def test_a_pairwise_judge_says_what_it_says_on_hugging_face(
+    engine: VLLMEngine, hf: HFEngine, model: LoadedModel
+) -> None:
+    """The margins of all comparisons, and the order that follows from them."""
+    proposed = [proposal(grid, i, 0, "copy") for i, grid in enumerate([[[4]], [[0, 0]], [[4, 2], [1, 1]]])]
+    config, options = GenerateConfig(n_views=4), RescoreConfig(n_views=4, pairs=3)
+    found = []
+    for each in (engine, hf):
+        interpreter = Interpreter(each, model.notation)
+        rng = np.random.default_rng(5)
+        scores = rescore(copy_task(3), proposed, interpreter, config, options, rng, NEVER)
+        found.append(sorted(scores, key=lambda score: score.view))  # views come as they are through
+    mine, theirs = ([margin for score in scores for _, margin in score.duels] for scores in found)
+    assert len(mine) == 4 * 3 and np.ptp(theirs) > 0.1
+    np.testing.assert_allclose(mine, theirs, atol=40 * TOLERANCE)
+    orders = [[c.grid.tolist() for c in rank_candidates(proposed, scores, "pairwise")] for scores in found]
+    assert orders[0] == orders[1]
 
 
 def attach(model: LoadedModel, modules: tuple[str, ...] = EVERYWHERE, rank: int = RANK) -> LoraAdapter:

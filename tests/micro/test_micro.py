@@ -21,6 +21,7 @@ from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import LoraConfig, OptimConfig
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ConfigError, EngineError, ModelError
+from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.micro.engine import MicroEngine
 from arc_kaggle.micro.folder import load_micro
 from arc_kaggle.micro.network import Merger, MicroLM, Segments
@@ -35,9 +36,9 @@ from arc_kaggle.training.session import train
 ENTROPY = MicroConfig("entropy", threshold=2.0, most_tokens=4, stop=0.3)
 
 
-def micro_of(config: MicroConfig = ENTROPY, seed: int = 1) -> tuple[LoadedModel, LoadedModel]:
+def micro_of(config: MicroConfig = ENTROPY, seed: int = 1, kind: str = "llama") -> tuple[LoadedModel, LoadedModel]:
     """(a micro-step model with large random weights, its base alone)."""
-    base = lively_model(seed)
+    base = lively_model(seed, kind)
     torch.manual_seed(seed)
     network: Any = MicroLM(base.network, config, deepcopy(base.network)).eval()
     with torch.no_grad():
@@ -124,8 +125,9 @@ def test_one_token_stays_what_it_is_and_padding_says_nothing(merger: Any) -> Non
         assert torch.equal(module(embedded, two), embedded[:, 1])
 
 
-def test_segments_of_one_token_are_the_base_model_exactly() -> None:
-    model, base = micro_of(replace(ENTROPY, threshold=0.0, stop=1.0))
+@pytest.mark.parametrize("kind", ["llama", "grid"])
+def test_segments_of_one_token_are_the_base_model_exactly(kind: str) -> None:
+    model, base = micro_of(replace(ENTROPY, threshold=0.0, stop=1.0), kind=kind)
     network: Any = model.network
     ids = torch.from_numpy(np.stack(random_prompts([20, 20])))
     with torch.no_grad():
@@ -140,9 +142,10 @@ def test_segments_of_one_token_are_the_base_model_exactly() -> None:
 
 @pytest.mark.parametrize("config", [ENTROPY, replace(ENTROPY, stop=0.0), replace(ENTROPY, merger="mean", layers=2)])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_decoding_equals_teacher_forcing(config: MicroConfig, temperature: float) -> None:
+@pytest.mark.parametrize("kind", ["llama", "grid"])
+def test_decoding_equals_teacher_forcing(config: MicroConfig, temperature: float, kind: str) -> None:
     """In batches, with the segments that decoding itself has made."""
-    model, _ = micro_of(config)
+    model, _ = micro_of(config, kind=kind)
     prompts = random_prompts([7, 12, 5, 12])
     engine = MicroEngine(model)
     found = dict(engine.generate(prompts, [17] * 4, Deadline.never(), decoding=Decoding(temperature)))
@@ -283,6 +286,21 @@ def test_it_is_solved_with_and_converted(tmp_path: Path, start: Path) -> None:
         assert torch.equal(inside(input_ids=ids).logits, found)
     with pytest.raises(ModelError, match="found no micro-step model"):
         main_raises(["convert-weights", str(tmp_path / "plain"), "--out", str(tmp_path / "again")])
+
+
+def test_it_is_judged_as_one_model_and_its_parts_where_they_are_named(tmp_path: Path, start: Path) -> None:
+    train(micro_config(tmp_path, start, steps=1))
+    (whole,) = find_model_folders((tmp_path / "out",))
+    assert whole.folder == tmp_path / "out" and has_micro_steps(whole.folder)
+    (base,) = find_model_folders((tmp_path / "out" / "base",))
+    assert base.folder.name == "base" and base.digest != whole.digest
+    reference = next((tmp_path / "out" / "reference").glob("*.safetensors"))
+    reference.write_bytes(reference.read_bytes()[:-1] + b"!")
+    assert find_model_folders((tmp_path / "out",))[0].digest != whole.digest
+    words = ["evaluate", str(tmp_path / "out"), "--tasks", "arc1:training", "--select", "shortest:1"]
+    options = ["--recipes", "none", "--generate.n-views", "1", "--generate.max-new-tokens", "8", "--precision", "fp32"]
+    assert main([*words, "--out", str(tmp_path / "judged"), *options]) == 0
+    assert [*json.loads((tmp_path / "judged" / "evaluation.json").read_text())["summary"]] == ["out/none"]
 
 
 def main_raises(words: list[str]) -> None:

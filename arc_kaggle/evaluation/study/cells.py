@@ -28,6 +28,10 @@ TUNING = "--quick-views 1 --first-views 1 --generate.n-views 1"
 """Options of the run that only tunes, for studies whose rows share their tuned weights."""
 
 
+PROBED_JOINT_MINUTES = 0.2
+"""Of a joint stage in a probe: it takes its minutes whatever the puzzles are."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A row with one model and one seed. `row` is empty for the run that only tunes for the others."""
@@ -68,7 +72,14 @@ class Cell:
         """A run of a few puzzles, to see how long it takes."""
         tuned = self.tuned and self.folder / "probe" / "tuned"
         config = self.config(self.folder / "probe" / self.out.relative_to(self.folder), tuned)
+        config = replace(config, joint_minutes=min(config.joint_minutes, PROBED_JOINT_MINUTES))
         return next(cut(tasks, len(tasks), self.model, config))
+
+    def probed_cost(self, part: Part, seconds: float) -> Cost:
+        """What its runs cost by a probe that took so many seconds, with all minutes of a joint stage."""
+        cost = cost_of(part, seconds)
+        more = 60 * (self.config(self.out).joint_minutes - part.config.joint_minutes)
+        return replace(cost, beside=cost.beside + more)
 
 
 @dataclass(frozen=True, slots=True)

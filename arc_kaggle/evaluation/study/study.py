@@ -59,7 +59,7 @@ class StudyRun:
         for cell in self.cells:
             if cell.seed == 0:
                 part = cell.probe(distinct)
-                found[cell.row, cell.title] = cost_of(part, run_part(part, self.start))
+                found[cell.row, cell.title] = cell.probed_cost(part, run_part(part, self.start))
             self.costs[cell] = found[cell.row, cell.title]
         self.load = str(load)
 

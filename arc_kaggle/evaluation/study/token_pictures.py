@@ -38,7 +38,8 @@ def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: 
     """Write cells.jsonl and the table of all puzzles, tokens.csv and tokens.svg for one of them; gives the table.
 
     A puzzle is through when all models have said what they make of it, and stays so. With --hours no puzzle but
-    the first begins that would not end in time. Raises ConfigError for a puzzle that is not there or an adapter, ModelError.
+    the first begins that would not end in time. Raises ConfigError for an adapter or a puzzle that is not there,
+    ModelError.
     """
     until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
     make_folder(config.folder)

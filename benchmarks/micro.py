@@ -418,7 +418,7 @@ def main() -> None:
         return print(json.dumps(count_segments(given.base or BOX_FOLDER, given.count_segments)))
     if given.toy:
         base = given.base or toy_base(given.out / "toy-base")
-        options = Options(base, given.out / "toy", 2, 2, given.rate, ("synth:0.1",), 256, 2.4)
+        options = Options(base, given.out / "toy", 2, 2, given.rate, ("synth:0.1",), 256, 2.7)
     else:
         options = Options(
             given.base or BOX_FOLDER,

@@ -37,8 +37,8 @@ KINDS = {
 """What became of a test input, from good to bad, and how the page words it."""
 NEAR = 0.9
 """Least share of right cells of a near miss."""
-MOST_CANDIDATES = 24
-"""Candidates of a test input that the page draws, the best first."""
+MOST_CANDIDATES = 200
+"""Candidates of a test input that the page holds, the best first."""
 
 Json = dict[str, Any]
 
@@ -155,6 +155,7 @@ def query_view(query: Query, evidence: Evidence) -> Json:
         "attempts": [attempt_view(attempt, query, ranked) for attempt in attempts],
         "candidates": [candidate_view(candidate, query) for candidate in ranked[:MOST_CANDIDATES]],
         "n_candidates": len(ranked),
+        "covered": any(right_cells(candidate.grid, query) == 1 for candidate in ranked),
         "n_views": len({prediction.view for prediction in found}),
         "reasons": unanswered_reasons({"": found}),
         "kind": kind_of(query, found, ranked, attempts),

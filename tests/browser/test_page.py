@@ -5,6 +5,7 @@ It wants Chromium and its driver, in Debian `apt-get install chromium chromium-d
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -122,6 +123,87 @@ def test_two_runs_side_by_side(browser: webdriver.Chrome, run: Path, tmp_path: P
     browser.find_element(By.TAG_NAME, "body").send_keys("j")
     sides = browser.switch_to.active_element.find_elements(By.CSS_SELECTOR, ".side > div")
     assert [side.find_element(By.TAG_NAME, "h4").text for side in sides] == ["Run out 1", "Run out 2"]
+
+
+def test_runs_are_compared_and_tasks_found_where_they_differ(
+    browser: webdriver.Chrome, run: Path, tmp_path: Path
+) -> None:
+    """The second run has lost t02, and has no task t05."""
+    one, two = run_view(run, "<b>one</b>"), run_view(run, "two")
+    two["tasks"]["t02"]["queries"][0]["kind"] = two["tasks"]["t02"]["kind"] = "outvoted"
+    del two["tasks"]["t05"]
+    path = tmp_path / "page.html"
+    path.write_text(page("two runs", [one, two]), encoding="utf-8")
+    open_page(browser, path)
+    assert complaints(browser) == [] and browser.find_element(By.ID, "versus").is_displayed()
+    table = browser.find_element(By.CSS_SELECTOR, "#compared table")
+    assert table.find_element(By.TAG_NAME, "caption").text == "<b>one</b> against two"
+    rows = {
+        row.find_element(By.TAG_NAME, "th").text: [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+        for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
+    }
+    assert rows["as submitted, outputs"] == ["6", "3", "1", "0", "2", "+16.7", "-", "-", "too few to tell"]
+    assert rows["as submitted, tasks"][:5] == ["5", "2", "1", "0", "2"]
+    choose(browser, "only-0")
+    assert shown(browser) == ["t02"] and browser.find_element(By.ID, "count").text == "1 of 6 tasks"
+    choose(browser, "all")
+    assert sorted(shown(browser)) == ["t00", "t04"]
+    choose(browser, "none")
+    assert sorted(shown(browser)) == ["t01", "t03", "t05"]
+    link = browser.find_element(By.CSS_SELECTOR, "#compared a")
+    assert link.text == "t02"
+    link.click()
+    assert browser.switch_to.active_element.get_attribute("data-task") == "t02" and len(shown(browser)) == 6
+    assert browser.find_elements(By.CSS_SELECTOR, "#curves path.run-1.of-selected")
+    open_page(browser, path, 390)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    open_page(browser, report(ReportConfig((run,))))
+    assert not browser.find_element(By.ID, "versus").is_displayed()
+    assert not browser.find_element(By.ID, "differ").is_displayed()
+
+
+def choose(browser: webdriver.Chrome, value: str) -> None:
+    browser.find_element(By.CSS_SELECTOR, f"#differ option[value={value}]").click()
+
+
+def test_the_time_of_every_worker_in_every_stage_is_that_of_the_files(browser: webdriver.Chrome, run: Path) -> None:
+    open_page(browser, report(ReportConfig((run,))))
+    told = json.loads((run / "report.json").read_text())
+    rows = [
+        row.text.split()
+        for table in browser.find_elements(By.CSS_SELECTOR, "#time table")
+        if table.find_element(By.TAG_NAME, "caption").text.startswith("Worker by worker")
+        for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
+    ]
+    stages = [stage for each in told["reports"] for stage in each["stages"]]
+    assert len(rows) == len({stage["worker"] for stage in stages}) > 0
+    for _, worker, *cells in rows:
+        own = [stage for stage in stages if str(stage["worker"]) == worker]
+        expected = [
+            sum(stage["outcome"]["seconds"] for stage in own if stage["job"]["stage"] == name)
+            for name in ("quick", "tune", "answer", "score")
+        ]
+        none = max(0.0, round(told["seconds"], 1) - sum(expected))
+        assert [float(cell) for cell in cells] == pytest.approx([*expected, none], abs=0.051)
+
+
+def test_candidates_behind_the_first_ones_are_drawn_when_they_are_asked_for(
+    browser: webdriver.Chrome, run: Path, tmp_path: Path
+) -> None:
+    view = run_view(run, "a run")
+    view["tasks"] = {"t00": view["tasks"]["t00"]}
+    (query,) = view["tasks"]["t00"]["queries"]
+    query["candidates"] = query["candidates"] * 30
+    path = tmp_path / "page.html"
+    path.write_text(page("many candidates", [view]), encoding="utf-8")
+    open_page(browser, path)
+    browser.find_element(By.TAG_NAME, "body").send_keys("j")
+    summary = browser.find_element(By.TAG_NAME, "summary")
+    assert summary.text == "6 more candidates"
+    assert not browser.find_elements(By.CSS_SELECTOR, "details canvas")
+    summary.click()
+    captions = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "details figcaption")]
+    assert [caption.split(".")[0] for caption in captions] == ["25", "26", "27", "28", "29", "30"]
 
 
 def test_text_of_a_task_stays_text(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from arc_kaggle.commands.report import ReportConfig, report, run_names
 from arc_kaggle.config.answer import RescoreConfig
 from arc_kaggle.errors import ArcKaggleError, ConfigError, SubmissionError
 from arc_kaggle.evaluation.page.build import digest, embedded, page
+from arc_kaggle.evaluation.run_comparison import compare_runs
 from arc_kaggle.evaluation.run_view import KINDS, grid_text, kind_of, run_view
 from arc_kaggle.system.files import line_of
 from arc_kaggle.tasks.augmentation import Augmentation
@@ -176,6 +178,69 @@ def test_a_grid_as_text() -> None:
 
 def test_the_tasks_of_the_fixture_are_as_told() -> None:
     assert len(task_values(6)["t03"]["test"]) == 2
+
+
+# Run against run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of 14 tasks, and the same with other attempts for six that it solved; both of them have the same views."""
+    folder = tmp_path_factory.mktemp("two")
+    config = fake_config(folder, 14)
+    solve_here(config)
+    other = folder / "worse"
+    shutil.copytree(config.out, other)
+    submission = json.loads((other / "submission.json").read_text())
+    for i in (0, 2, 4, 6, 8, 10):
+        submission[f"t{i:02}"] = [{"attempt_1": [[0]], "attempt_2": [[0]]}]
+    (other / "submission.json").write_text(json.dumps(submission))
+    return config.out, other
+
+
+def solved_outputs(folder: Path) -> dict[tuple[str, int], bool]:
+    """From the files alone: whether an attempt is the answer."""
+    tasks = json.loads((folder.parent / "tasks.json").read_text())
+    submission = json.loads((folder / "submission.json").read_text())
+    return {
+        (task_id, i): pair["output"] in submission[task_id][i].values()
+        for task_id, task in tasks.items()
+        for i, pair in enumerate(task["test"])
+    }
+
+
+def test_what_one_run_solves_and_the_other_does_not_is_that_of_the_files(two: tuple[Path, Path]) -> None:
+    found = compare_runs([run_view(folder, folder.name) for folder in two])
+    a, b = map(solved_outputs, two)
+    outputs = next(each for each in found if (each["way"], each["unit"]) == ("as submitted", "outputs"))
+    assert outputs["n"] == len(a) and outputs["both"] == sum(a[key] and b[key] for key in a)
+    assert outputs["only_first"] == sum(a[key] > b[key] for key in a) == 6
+    assert outputs["only_second"] == sum(b[key] > a[key] for key in a) == 0
+    assert outputs["neither"] == sum(not a[key] and not b[key] for key in a)
+    assert outputs["by_first"] == [(f"t{i:02}", 0) for i in (0, 2, 4, 6, 8, 10)] and outputs["by_second"] == []
+    assert outputs["p_value"] == pytest.approx(2 / 2**6) and outputs["shows"] == "out is ahead"
+    whole = next(each for each in found if (each["way"], each["unit"]) == ("as submitted", "tasks"))
+    ids = {task_id for task_id, _ in a}
+    both = [all(x[key] for key in x if key[0] == task_id) for x in (a, b) for task_id in sorted(ids)]
+    assert whole["n"] == 14 and whole["only_first"] == sum(both[:14]) - sum(both[14:]) == 6
+    views = next(each for each in found if (each["way"], each["unit"]) == ("right under some view", "outputs"))
+    assert (views["only_first"], views["only_second"]) == (0, 0) and views["shows"] == "no evidence of a difference"
+
+
+def test_few_common_outputs_are_too_few_to_tell(run: Path, two: tuple[Path, Path]) -> None:
+    found = compare_runs([run_view(run, "six"), run_view(two[0], "all")])
+    assert {(each["n"], each["shows"]) for each in found if each["unit"] == "tasks"} == {(6, "too few to tell")}
+    assert compare_runs([run_view(run, "one")]) == []
+    several = compare_runs([run_view(run, name) for name in "abc"])
+    pairs = {(each["first"], each["second"]) for each in several}
+    assert pairs == {("a", "b"), ("a", "c"), ("b", "c")}
+
+
+def test_answers_that_are_not_known_are_not_compared(run: Path) -> None:
+    view = run_view(run, "a")
+    view["tasks"]["t03"]["queries"][1]["answer"] = None
+    found = compare_runs([view, view])
+    assert {each["n"] for each in found} == {5, 6}
 
 
 # Every number against the files that it came from, read as plain JSON -------------------------------------------------

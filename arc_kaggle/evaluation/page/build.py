@@ -13,6 +13,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from arc_kaggle.evaluation.run_comparison import compare_runs
 from arc_kaggle.evaluation.run_view import KINDS
 from arc_kaggle.system.files import strict_json
 
@@ -25,7 +26,7 @@ def page(title: str, runs: Sequence[dict[str, Any]]) -> str:
         policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:",
         style=style,
         script=script,
-        data=embedded({"title": title, "kinds": KINDS, "runs": list(runs)}),
+        data=embedded({"title": title, "kinds": KINDS, "runs": list(runs), "comparisons": compare_runs(runs)}),
     )
 
 

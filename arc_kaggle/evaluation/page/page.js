@@ -5,6 +5,7 @@ const KINDS = Object.keys(DATA.kinds);
 const COLOURS = ["#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00", "#aaaaaa", "#f012be", "#ff851b", "#7fdbff", "#870c25"];
 const NAMES = ["black", "blue", "red", "green", "yellow", "grey", "magenta", "orange", "azure", "maroon"];
 const STAGES = ["quick", "tune", "answer", "score"];
+const MOST_DRAWN = 24;
 const SVG = "http://www.w3.org/2000/svg";
 const byId = (id) => document.getElementById(id);
 
@@ -88,6 +89,57 @@ const queriesOf = (run) => Object.values(run.tasks).flatMap((task) => task.queri
 const countQueries = (run) => queriesOf(run).length;
 const countKind = (run, kind) => queriesOf(run).filter((query) => query.kind === kind).length;
 
+// Run against run -----------------------------------------------------------------------------------------------------
+
+const odds = (pair) => (pair ? `${number(pair[0], 2)} to ${pair[1] === null ? "any" : number(pair[1], 2)}` : "-");
+
+function versus(one) {
+  const points = `${one.uplift >= 0 ? "+" : ""}${number(100 * one.uplift)}`;
+  const p = one.p_value === null ? "-" : one.p_value < 0.001 ? "under 0.001" : number(one.p_value, 3);
+  return [`${one.way}, ${one.unit}`, [one.n, one.both, one.only_first, one.only_second, one.neither, points, p, odds(one.odds_95), one.shows]];
+}
+
+function listed(run, ids) {
+  const links = ids.flatMap(([id, input]) => {
+    const link = make("a", { href: "#tasks" }, input ? `${id} input ${input}` : id);
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      goTo(id);
+    });
+    return [link, " "];
+  });
+  return make("p", {}, `Solved by ${run} alone, as submitted: ${ids.length} `, ...links);
+}
+
+function showVersus() {
+  byId("versus").hidden = DATA.runs.length < 2;
+  const pairs = new Map();
+  for (const one of DATA.comparisons) {
+    const key = JSON.stringify([one.first, one.second]);
+    pairs.set(key, [...(pairs.get(key) || []), one]);
+  }
+  for (const all of pairs.values()) {
+    const { first, second } = all[0];
+    const columns = ["of", "both", `only ${first}`, `only ${second}`, "neither", "points", "p", "odds, 95%", "what it shows"];
+    const submitted = all.find((one) => one.way === "as submitted" && one.unit === "outputs");
+    byId("compared").append(make("div", { class: "scroll" }, tableOf(`${first} against ${second}`, columns, all.map(versus))),
+      listed(first, submitted.by_first), listed(second, submitted.by_second));
+  }
+}
+
+const SOLVED = ["solved", "solved_by_rule"];
+const isSolved = (run, id) => Boolean(run.tasks[id]) && run.tasks[id].queries.every((query) => SOLVED.includes(query.kind));
+
+// By value of the menu: its words, and whether a task that these runs solve, of all that there are, is shown.
+const DIFFER = new Map([["differ", ["where runs differ", (solvers, n) => solvers.length && solvers.length < n]],
+  ["all", ["solved by every run", (solvers, n) => solvers.length === n]], ["none", ["solved by no run", (solvers) => !solvers.length]],
+  ...DATA.runs.map((run, i) => [`only-${i}`, [`solved by ${run.name} alone`, (solvers) => solvers.length === 1 && solvers[0] === run]])]);
+
+function fitsDiffer(id) {
+  const way = DIFFER.get(byId("differ").value), runs = DATA.runs.filter((run) => run.tasks[id]);
+  return !way || Boolean(way[1](runs.filter((run) => isSolved(run, id)), runs.length));
+}
+
 // Charts --------------------------------------------------------------------------------------------------------------
 
 function curve(run) {
@@ -106,6 +158,26 @@ function curve(run) {
   const rows = points.map((point) => [`${point.views} views`, [point.covered, point.selected, point.n]]);
   const table = tableOf("Test outputs", ["covered (blue)", "among two attempts (green)", "of"], rows);
   return make("figure", {}, svg, make("figcaption", {}, run.name), table);
+}
+
+// All runs in one chart: what is covered as a line, what is among the two attempts dashed, in shares of the outputs.
+function curves() {
+  const runs = DATA.runs.filter((run) => run.curve.length), width = 420, height = 200, left = 40, bottom = 24;
+  if (runs.length < 2) return [];
+  const views = [...new Set(runs.flatMap((run) => run.curve.map((point) => point.views)))].sort((a, b) => a - b);
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Coverage and selection over views, all runs" });
+  const most = Math.max(0.01, ...runs.flatMap((run) => run.curve.map((point) => point.covered / point.n)));
+  const x = (view) => left + (views.length === 1 ? 0 : (views.indexOf(view) * (width - left - 12)) / (views.length - 1));
+  const y = (share) => 8 + (1 - share / most) * (height - 8 - bottom);
+  svg.append(shape("path", { class: "axis", d: `M${left} 8V${height - bottom}H${width - 8}` }), shape("text", { x: 0, y: 16 }, percent(most)));
+  views.forEach((view) => svg.append(shape("text", { x: x(view) - 4, y: height - 8 }, String(view))));
+  runs.forEach((run, i) => {
+    for (const name of ["covered", "selected"]) {
+      svg.append(shape("path", { class: `run run-${i % 6} of-${name}`, d: run.curve.map((point, k) => `${k ? "L" : "M"}${x(point.views)} ${y(point[name] / point.n)}`).join("") }));
+    }
+  });
+  const key = runs.map((run, i) => make("span", { class: `key key-${i % 6}` }, run.name));
+  return [make("figure", {}, svg, make("figcaption", {}, "covered as a line, among two attempts dashed: ", ...key))];
 }
 
 function timeline(run) {
@@ -130,8 +202,16 @@ function timeTables(run, workers) {
   const columns = ["stages", "seconds", "planned", "lost"];
   const stages = STAGES.map((name) => [name, rowsOf(run.stages.filter((stage) => stage.stage === name))]);
   const each = workers.map((worker) => [`worker ${worker}`, rowsOf(run.stages.filter((stage) => stage.worker === worker))]);
+  const crossed = workers.map((worker) => [`worker ${worker}`, crossedOf(run, run.stages.filter((stage) => stage.worker === worker))]);
   const ended = Object.entries(run.ended).map(([why, count]) => [why, [count]]);
-  return [tableOf("By stage", columns, stages), tableOf("By worker", columns, each), tableOf("How the plan ended, tasks", ["tasks"], ended)];
+  return [tableOf("By stage", columns, stages), tableOf("By worker", columns, each), tableOf("Worker by worker and stage by stage, seconds", [...STAGES, "none"], crossed), tableOf("How the plan ended, tasks", ["tasks"], ended)];
+}
+
+// Seconds of a worker in every stage, and in none of them: loading, waiting, or after its last one.
+function crossedOf(run, rows) {
+  const spent = STAGES.map((name) => rows.filter((stage) => stage.stage === name).reduce((sum, stage) => sum + stage.seconds, 0));
+  const none = Math.max(0, run.facts.seconds - spent.reduce((sum, seconds) => sum + seconds, 0));
+  return [...spent, none].map((seconds) => Number(number(seconds)));
 }
 
 // Tasks ---------------------------------------------------------------------------------------------------------------
@@ -157,11 +237,23 @@ function runSide(run, task) {
 function querySide(query, i) {
   const grids = [figure(query.input, `test input ${i + 1}`), figure(query.answer, query.answer === null ? "answer not known" : "answer")];
   query.attempts.forEach((attempt, k) => grids.push(figure(attempt.grid, `attempt ${k + 1} by ${attempt.by}, ${percent(attempt.pixels)} of cells`, attempt.pixels === 1)));
-  const candidates = query.candidates.map((candidate, k) => figure(candidate.grid, candidateText(candidate, k), candidate.pixels === 1));
+  const candidate = (each, k) => figure(each.grid, candidateText(each, k), each.pixels === 1);
+  const candidates = query.candidates.slice(0, MOST_DRAWN).map(candidate);
   const reasons = Object.entries(query.reasons).map(([reason, count]) => `${reason} ${count}`).join(", ");
   const kind = make("p", {}, make("span", { class: `kind ${tone(query.kind)}` }, DATA.kinds[query.kind]), `; ${query.n_views} views${reasons ? `; no grid: ${reasons}` : ""}`);
   const title = `Candidates of test input ${i + 1}: ${query.n_candidates}` + (query.n_candidates > query.candidates.length ? `, the first ${query.candidates.length}` : "");
-  return [kind, make("div", { class: "grids" }, ...grids), make("h4", {}, title), make("div", { class: "grids" }, ...candidates)];
+  const more = query.candidates.length > MOST_DRAWN ? [moreCandidates(query, candidate)] : [];
+  return [kind, make("div", { class: "grids" }, ...grids), make("h4", {}, title), make("div", { class: "grids" }, ...candidates), ...more];
+}
+
+// The candidates behind the first ones, drawn as they are asked for.
+function moreCandidates(query, drawnAs) {
+  const rest = query.candidates.slice(MOST_DRAWN), body = make("div", { class: "grids" });
+  const details = make("details", {}, make("summary", {}, `${rest.length} more candidates`), body);
+  details.addEventListener("toggle", () => {
+    if (!body.childElementCount) body.append(...rest.map((each, k) => drawnAs(each, MOST_DRAWN + k)));
+  });
+  return details;
 }
 
 function candidateText(candidate, k) {
@@ -203,7 +295,8 @@ const chosen = { kinds: new Set(), run: 0 };
 
 function makeFilters() {
   DATA.runs.forEach((run, i) => byId("which").append(make("option", { value: i }, run.name)));
-  byId("which-field").hidden = DATA.runs.length < 2;
+  for (const [value, [words]] of DIFFER) byId("differ").append(make("option", { value }, words));
+  for (const id of ["which-field", "differ-field"]) byId(id).hidden = DATA.runs.length < 2;
   for (const kind of KINDS) {
     const button = make("button", { type: "button", "aria-pressed": "false", "data-kind": kind }, "");
     button.addEventListener("click", () => {
@@ -213,7 +306,7 @@ function makeFilters() {
     });
     byId("kinds").append(button);
   }
-  for (const id of ["find", "sort", "which"]) for (const event of ["input", "change"]) byId(id).addEventListener(event, refresh);
+  for (const id of ["find", "sort", "which", "differ"]) for (const event of ["input", "change"]) byId(id).addEventListener(event, refresh);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
 }
 
@@ -238,12 +331,23 @@ function refresh() {
   let count = 0;
   for (const id of sorted) {
     const task = tasks[id], card = CARDS.get(id);
-    const fits = task && id.toLowerCase().includes(found) && (!chosen.kinds.size || chosen.kinds.has(task.kind));
+    const fits = task && id.toLowerCase().includes(found) && (!chosen.kinds.size || chosen.kinds.has(task.kind)) && fitsDiffer(id);
     card.hidden = !fits;
     count += fits ? 1 : 0;
   }
   byId("tasks").append(...sorted.map((id) => CARDS.get(id)));
   byId("count").textContent = `${count} of ${CARDS.size} tasks`;
+}
+
+// Show a task whatever is filtered, and go there.
+function goTo(id) {
+  chosen.kinds.clear();
+  for (const button of byId("kinds").children) button.setAttribute("aria-pressed", "false");
+  byId("find").value = byId("differ").value = "";
+  refresh();
+  fill(CARDS.get(id));
+  CARDS.get(id).scrollIntoView();
+  CARDS.get(id).focus();
 }
 
 function onKey(event) {
@@ -263,7 +367,8 @@ function onKey(event) {
 }
 
 showRuns();
-byId("curves").append(...DATA.runs.map(curve));
+showVersus();
+byId("curves").append(...curves(), ...DATA.runs.map(curve));
 byId("time").append(...DATA.runs.map(timeline));
 makeCards();
 makeFilters();

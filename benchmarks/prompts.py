@@ -211,14 +211,14 @@ def compared(against: dict[str, Any] | None) -> str:
     return f"{against['mean']:+.3f} ({low:+.3f}..{high:+.3f}){', no evidence' if low <= 0 <= high else ''}"
 
 
-def toy(out: Path) -> Options:
+def toy(out: Path, embeddings: Path | None) -> Options:
     """All commands in a few seconds each: the tests' tiny model, two epochs of one step, two items."""
     sys.path.insert(0, str(TESTS))
     from prompt_models import write_text_model
 
     if not (out / "toy-model" / "config.json").is_file():
         write_text_model(out / "toy-model")
-    return Options(out / "toy", out / "toy-model", None, epoch=1, n_epochs=2, max_tokens=512, first=2)
+    return Options(out / "toy", out / "toy-model", embeddings, epoch=1, n_epochs=2, max_tokens=512, first=2)
 
 
 def main() -> None:
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--wrap", nargs="*", default=[], help="words before every command")
     parser.add_argument("--toy", action="store_true", help="a tiny model of random weights, two items a set")
     given = parser.parse_args()
-    options = toy(given.out) if given.toy else Options(given.out, given.model, given.embeddings)
+    options = toy(given.out, given.embeddings) if given.toy else Options(given.out, given.model, given.embeddings)
     subprocess.run([sys.executable, "benchmarks/prompt_sets.py", str(options.out / "sets")], check=True)
     if options.embeddings is None:
         print("similarities are left out: name a sentence-transformers folder by --embeddings", flush=True)

@@ -416,6 +416,8 @@ def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -
     rows, lines = quietly(config)
     assert [each.name for each in rows] == ["training, step 2", "training, step 4"]
     assert lines[0].startswith("1 models of seed 0: about 0.00 h of training to go")
+    assert "vote_2 against training, step 4" in (tmp_path / "study" / "table.md").read_text()
+    assert "vote_2_less_last" in (tmp_path / "study" / "table.csv").read_text()
     curves = (tmp_path / "study" / "curves.csv").read_text().splitlines()
     assert curves[0].startswith("model,seed,step,validation_loss") and len(curves) == 1 + 3
     assert (tmp_path / "study" / "curves.svg").is_file()

@@ -28,7 +28,7 @@ from arc_kaggle.micro.network import Merger, MicroLM, Segments
 from arc_kaggle.micro.segmentation import answer_begins, cut, uncertainty
 from arc_kaggle.models.loading import LoadedModel, load_model, save_model
 from arc_kaggle.models.loss import summed_loss
-from arc_kaggle.models.new_model import new_model
+from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.models.weight_files import load_network
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.training.session import train
@@ -269,7 +269,11 @@ def test_an_adapter_on_the_base_is_saved_merged(tmp_path: Path, start: Path) -> 
     assert weights_of(base) != weights_of(load_model(start, "fp32", "cpu").network)
 
 
-def test_it_is_solved_with_and_converted(tmp_path: Path, start: Path) -> None:
+@pytest.mark.parametrize("kind", ["llama", "grid"])
+def test_it_is_solved_with_and_converted(tmp_path: Path, start: Path, kind: str) -> None:
+    if kind == "grid":
+        start = tmp_path / "grid"
+        save_model(new_grid_model(32, 1, 3), start, "none", {})
     config = micro_config(tmp_path, start)
     train(config)
     assert has_micro_steps(config.out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,13 +16,16 @@ Fingerprint = tuple[object, ...]
 
 
 class LeakFinder:
-    """Knows the ids and the pairs of some evaluation tasks."""
+    """Knows the ids and the pairs of some evaluation tasks. A canonical form is made of what is looked for alone."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
-        pairs = [(task, pair) for task in tasks for pair in (*task.train, *task.test)]
-        self.ids = {task.id for task, _ in pairs}
-        self._fingerprints = {_fingerprint(pair) for _, pair in pairs}
-        self._canonical = {canonical_pair(pair): task.id for task, pair in pairs}
+        self.ids: set[str] = set()
+        self._pairs = defaultdict[Fingerprint, list[tuple[Pair, str]]](list)
+        self._canonical: dict[Fingerprint, dict[bytes, str]] = {}
+        for task in tasks:
+            self.ids.add(task.id)
+            for pair in (*task.train, *task.test):
+                self._pairs[_fingerprint(pair)].append((pair, task.id))
 
     def find(self, pair: Pair) -> str | None:
         """The id of the evaluation task that holds this pair up to symmetry and colours, or None.
@@ -32,9 +35,12 @@ class LeakFinder:
         return self._find(pair) or (self._find(Pair(pair.output, pair.input)) if pair.output is not None else None)
 
     def _find(self, pair: Pair) -> str | None:
-        if _fingerprint(pair) not in self._fingerprints:
+        fingerprint = _fingerprint(pair)
+        if fingerprint not in self._pairs:
             return None
-        return self._canonical.get(canonical_pair(pair))
+        if fingerprint not in self._canonical:
+            self._canonical[fingerprint] = {canonical_pair(one): task_id for one, task_id in self._pairs[fingerprint]}
+        return self._canonical[fingerprint].get(canonical_pair(pair))
 
 
 def canonical_pair(pair: Pair) -> bytes:

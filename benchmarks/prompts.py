@@ -35,6 +35,8 @@ from typing import Any
 LORA = ("--weights", "lora", "--lora.rank", "8", "--lora.alpha", "16", "--optim.learning-rate", "1e-3")
 TASK = "Solve the problem. Show the calculation, then end with #### and the number.\n\n"
 TESTS = Path(__file__).resolve().parents[1] / "tests"
+LEAST_TESTED = 10
+"""Fewer items than this say nothing of a difference."""
 Jobs = dict[str, list[str]]
 """Commands by the folder that each writes, which is a row or a few of the tables."""
 
@@ -207,6 +209,8 @@ def compared(against: dict[str, Any] | None) -> str:
     if "p_value" in against:
         p = against["p_value"]
         return "too few" if p is None else f"p {p:.2g}{', no evidence' if p >= 0.05 else ''}"
+    if against["n"] < LEAST_TESTED:
+        return "too few"
     low, high = against["low"], against["high"]
     return f"{against['mean']:+.3f} ({low:+.3f}..{high:+.3f}){', no evidence' if low <= 0 <= high else ''}"
 

@@ -69,7 +69,7 @@ import sys
 from arc_kaggle.config.tune import RECIPES
 from arc_kaggle.models.loading import load_model
 from arc_kaggle.tuning.tuner import InProcessTuner
-InProcessTuner(load_model(*sys.argv[1:]), RECIPES["box"])
+InProcessTuner(load_model(*sys.argv[1:], all_trained=True), RECIPES["box"])
 """
 
 LORA_OPTIM = OptimConfig(learning_rate=1e-3, schedule="linear", warmup_fraction=0.125)
@@ -90,7 +90,7 @@ class Ours:
     """The loop of `tuner.py`. Not `in_parts`, the embeddings are trained as they lie in the file, as the peer does."""
 
     def __init__(self, options: argparse.Namespace, config: TuneConfig, in_parts: bool = False) -> None:
-        model = load_model(*asked(options))
+        model = load_model(*asked(options), all_trained=config.weights == "all")
         minimal = model.notation.in_encoder(parse_encoder("minimal"))  # a notation that no model has parts for
         self.model = model if in_parts else replace(model, notation=minimal)
         self.tuner, self.config = InProcessTuner(self.model, config), config
@@ -110,7 +110,7 @@ class Theirs:
 
     def __call__(self, examples: list[Example]) -> tuple[float, list[float]]:
         """On a model of its own, for every trainer wraps a model once more."""
-        model = load_model(*asked(self.options))
+        model = load_model(*asked(self.options), all_trained=self.config.weights == "all")
         weights = InProcessTuner(model, self.config).weights
         weights.reset(0)
         network = weights.peft_model if isinstance(weights, LoraAdapter) else model.network
@@ -290,7 +290,7 @@ def measure_overhead(options: argparse.Namespace) -> dict[str, float]:
     """Row 5: median seconds until a task can begin, and of its weights' way to the disk and back."""
 
     def reload() -> None:
-        InProcessTuner(load_model(*asked(options)), RECIPES["box"])
+        InProcessTuner(load_model(*asked(options), all_trained=True), RECIPES["box"])
 
     def new_process() -> None:
         subprocess.run([sys.executable, "-c", NEW_PROCESS, *asked(options)], check=True, capture_output=True)

@@ -20,7 +20,7 @@ from arc_kaggle.engines.choice import settle
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import EngineError, ModelError
 from arc_kaggle.evaluation.findings import Finding
-from arc_kaggle.models.loading import DTYPES, LoadedModel, pick_precision
+from arc_kaggle.models.loading import LoadedModel, pick_precision, types_of
 from arc_kaggle.models.measured import measure_speed, measure_tasks, project_seconds
 from arc_kaggle.models.memory_formulas import GIB, Footprint, project, read_shape
 from arc_kaggle.models.prompt_comparison import nll_per_cell
@@ -54,7 +54,7 @@ def check_engine(config: SolveConfig) -> Finding:
 
 def check_weights(config: PreflightConfig, device: torch.device, available: int) -> Finding:
     """Whether the weights fit, by the sizes in the model's files, before anything is loaded."""
-    itemsize = DTYPES[pick_precision(device, config.precision)].itemsize if device.type != "cpu" else 4
+    itemsize = types_of(device, pick_precision(device, config.precision), config.tune.weights == "all")[0].itemsize
     shape = read_shape(config.model)
     weights = shape.weight_bytes(itemsize, config.four_bit)
     finding = check_memory(project(shape, weights, itemsize, config.generate, config.tune), available, config)

@@ -65,6 +65,7 @@ def load_model(
     four_bit: bool = False,
     card: Path | None = None,
     four_bit_skip: Sequence[str] = FOUR_BIT_SKIP,
+    all_trained: bool = False,
 ) -> LoadedModel:
     """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
 
@@ -72,10 +73,11 @@ def load_model(
     folder of another card in place of the model's own, such as an adapter's.
 
     `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
-    capability 8.0 on, else fp16 (a T4 has no bf16).
+    capability 8.0 on, else fp16 (a T4 has no bf16). With `all_trained` weights are fp32 there, too, and only products
+    are computed in less: small steps would be rounded away.
     """
     folder = Path(folder)
-    network, autocast = _load_network(folder, precision, device, four_bit_skip if four_bit else None)
+    network, autocast = _load_network(folder, precision, device, four_bit_skip if four_bit else None, all_trained)
     tokenizer = load_tokenizer(folder)
     return in_notation(network, pick_preset(card or folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
 
@@ -102,23 +104,28 @@ def load_text_model(
 
 
 def _load_network(
-    folder: Path, precision: Precision, device: str, four_bit_skip: Sequence[str] | None
+    folder: Path, precision: Precision, device: str, four_bit_skip: Sequence[str] | None, all_trained: bool = False
 ) -> tuple[Any, torch.dtype | None]:
     """(network on its device, autocast type); in 4 bits but for some modules where these are given."""
     target = pick_device(device)
     chosen = pick_precision(target, precision)
-    on_cpu = target.type == "cpu"
+    dtype, autocast = types_of(target, chosen, all_trained)
     options = {} if four_bit_skip is None else nf4_options(DTYPES[chosen], target, four_bit_skip)
-    network = load_network(folder, torch.float32 if on_cpu else DTYPES[chosen], **options)
-    autocast = DTYPES[chosen] if on_cpu and chosen != "fp32" else None
+    network = load_network(folder, dtype, **options)
     return (network.to(target) if four_bit_skip is None else keep_one_layout(network)), autocast
+
+
+def types_of(device: torch.device, precision: str, all_trained: bool) -> tuple[torch.dtype, torch.dtype | None]:
+    """(type of the weights, type of products over fp32 weights where that is another) in a precision on a device."""
+    chosen, in_fp32 = DTYPES[precision], device.type == "cpu" or all_trained
+    return (torch.float32, None if chosen is torch.float32 else chosen) if in_fp32 else (chosen, None)
 
 
 def load_asked(options: ModelOptions) -> LoadedModel:
     """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`."""
     where = options.model, options.precision, options.device
     four_bit = options.four_bit, options.card_folder, options.four_bit_skip
-    return load_model(*where, options.prompt, options.encoder, *four_bit)
+    return load_model(*where, options.prompt, options.encoder, *four_bit, all_trained=options.tune.weights == "all")
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

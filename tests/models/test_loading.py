@@ -14,7 +14,7 @@ from models import logits_of, weights_of
 
 from arc_kaggle.errors import ArcKaggleError, ModelError, PromptError
 from arc_kaggle.models.card import CARD_FILE, read_card
-from arc_kaggle.models.loading import LoadedModel, load_model, pick_precision, save_model
+from arc_kaggle.models.loading import LoadedModel, load_model, pick_precision, save_model, types_of
 from arc_kaggle.models.new_model import new_model
 from arc_kaggle.text.box_tokenizer import SYMBOLS, box_tokenizer
 
@@ -198,6 +198,14 @@ def test_a_seed_makes_a_model() -> None:
     first, second, other = (weights_of(new_model(32, 1, seed).network) for seed in (1, 1, 2))
     assert first == second
     assert first["model.embed_tokens.weight"] != other["model.embed_tokens.weight"]
+
+
+def test_weights_that_are_all_trained_are_fp32_on_a_gpu_too() -> None:
+    cpu, gpu, bf16, fp32 = torch.device("cpu"), torch.device("cuda"), torch.bfloat16, torch.float32
+    assert types_of(gpu, "bf16", all_trained=False) == (bf16, None)
+    assert types_of(gpu, "bf16", all_trained=True) == types_of(cpu, "bf16", all_trained=False) == (fp32, bf16)
+    assert types_of(gpu, "fp16", all_trained=True) == (fp32, torch.float16)  # its loss is scaled then
+    assert {types_of(each, "fp32", all) for each in (cpu, gpu) for all in (True, False)} == {(fp32, None)}
 
 
 def test_precision_is_what_was_asked_for_or_what_the_device_is_good_at(folder: Path) -> None:

@@ -38,7 +38,7 @@ CUT = "arc-kaggle-cut-"
 def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner | None]:
     """Who answers with a loaded model, and who tunes it; `config` is settled. Raises EngineError, ConfigError."""
     if config.engine != "vllm":
-        answering = replace(model, autocast=None)  # on a CPU in fp32: bf16 products change answers that are in doubt
+        answering = replace(model, autocast=None)  # fp32 weights answer in fp32: less changes answers that are in doubt
         room = bytes_at_hand(model.device, max(1, config.workers))
         engine = HFEngine(answering, config.generate.tokens_per_batch, max_bytes=room, config=config.hf)
         tuner = _make_tuner(model, config)

@@ -14,6 +14,10 @@ TORCH = {"torch", "transformers", "peft", "safetensors", "accelerate", "bitsandb
 """Torch, and packages that load it."""
 
 
+STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+"""Nodes in which an import may be."""
+
+
 class Import(NamedTuple):
     """One import: of which module or package, in which line, and whether it happens as its module is imported."""
 
@@ -42,17 +46,19 @@ def imports(path: Path) -> tuple[Import, ...]:
 
 def find_imports(code: str) -> Iterator[Import]:
     """All imports of a module: also those in functions and, not at once, those for type checkers alone."""
-    tree = ast.parse(code)
-    later = {id(inner) for node in ast.walk(tree) if is_later(node) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
+    below: list[tuple[ast.AST, bool]] = [(ast.parse(code), True)]
+    while below:
+        node, at_once = below.pop()
         for name in imported_names(node):
-            yield Import(name, getattr(node, "lineno", 0), id(node) not in later)
+            yield Import(name, getattr(node, "lineno", 0), at_once)
+        inner = at_once and not is_later(node)
+        below += [(each, inner) for each in ast.iter_child_nodes(node) if isinstance(each, STATEMENTS)]
 
 
 def is_later(node: ast.AST) -> bool:
     """Whether what is inside does not run upon import."""
     is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    return is_typing or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+    return is_typing or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def imported_names(node: ast.AST) -> list[str]:

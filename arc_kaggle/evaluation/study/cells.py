@@ -48,12 +48,17 @@ class Cell:
     tuned: Path | None = None
     """Where tuned weights are, of a run that only tunes or of one that takes them from there."""
 
-    def config(self, out: Path, tuned: Path | None = None) -> SolveConfig:
-        """The options of `solve`, without tuned weights where none are named. Raises ConfigError."""
+    @cached_property
+    def options(self) -> SolveConfig:
+        """Those of `solve`, which take a tenth of a second to parse. Raises ConfigError."""
         model, adapter = (self.model.base, self.model.folder) if self.model.base else (self.model.folder, None)
-        words = ["--tasks", str(self.folder / TASKS_FILE), "--out", str(out), "--model", str(model)]
+        words = ["--tasks", str(self.folder / TASKS_FILE), "--out", str(self.out), "--model", str(model)]
         words += ["--adapter", str(adapter)] if adapter else []
-        config = config_of_words(SolveConfig, [*words, "--seed", str(self.seed), *self.words])
+        return config_of_words(SolveConfig, [*words, "--seed", str(self.seed), *self.words])
+
+    def config(self, out: Path, tuned: Path | None = None) -> SolveConfig:
+        """The options of a run into a folder, without tuned weights where none are named. Raises ConfigError."""
+        config = replace(self.options, out=out)
         if tuned is None:
             return config
         return replace(config, adapters=tuned) if self.row else replace(config, keep_adapters=tuned)

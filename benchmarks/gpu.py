@@ -221,6 +221,8 @@ def hand_on(lines: Iterable[str], tell: Callable[[Told], None]) -> None:
 
 def with_roofline_of_answers(told: Told, shape: Shape, peaks: dict[str, float]) -> Told:
     """Rows of `airv.py`: for every way the least seconds, and how many times that it took."""
+    if not peaks:
+        return {**told, "roofline": None}
     itemsize, best = ITEM_SIZES[told["precision"]], Peaks(peaks[PRECISIONS[told["precision"]]], peaks["bytes"])
     lengths = told.pop("lengths")
     prompts, answered = lengths["prompts"], lengths["answers"]
@@ -248,6 +250,8 @@ def with_roofline_of_answers(told: Told, shape: Shape, peaks: dict[str, float]) 
 
 def with_roofline_of_steps(told: Told, shape: Shape, precision: str, peaks: dict[str, float]) -> Told:
     """Rows of `ttft.py`: for every way the seconds of a step, and the least."""
+    if not peaks:
+        return {**told, "roofline": None}
     best, itemsize = Peaks(peaks[precision], peaks["bytes"]), 4 if precision == "fp32" else 2
     size, rows = told["batch_size"], {}
     sizes = list(told["examples"].values())
@@ -255,7 +259,8 @@ def with_roofline_of_steps(told: Told, shape: Shape, precision: str, peaks: dict
     n_labels = round(size * sum(each["mean_labels"] for each in sizes) / len(sizes))
     for way, rate in told["samples_per_second"].items():
         weights = "lora" if way.startswith("lora") else "all"
-        least = training(shape, [n_tokens] * size, n_labels, weights, itemsize).seconds(best)
+        held = 4 if weights == "all" else itemsize
+        least = training(shape, [n_tokens] * size, n_labels, weights, held).seconds(best)
         step = size / rate
         rows[way] = {
             "step_seconds": round(step, 5),

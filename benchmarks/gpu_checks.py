@@ -12,9 +12,10 @@ scores   Likelihoods of candidates, beside one full forward pass for each; the l
 lora, all   Losses of fine-tuning, step by step; the largest difference in nats.
 
 `equal` says that every difference stays within the bound of the way, which is told beside it: about as much as rounding
-may turn over in models as lively as these. On a CPU weights are held as on a GPU. In fp32 the reference is a CPU. In 4 bits it is fp32 with the weights that
-the 4 bits stand for. Expected: fp32 and compiled fp32 equal in every text; fp16 in all but one text in 50, bf16 in all
-but one in 10, both with margins well within the bound.
+may turn over in models as lively as these. In fp32 the reference is a CPU. In 4 bits it is fp32 with the weights that
+the 4 bits stand for. On a CPU weights are held in the precision of the way, as a GPU holds them. Expected: fp32 and
+compiled fp32 equal in every text; fp16 in all but one text in 50, bf16 in all but one in 10, both with margins well
+within the bound.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ def check_losses(weights: str, case: Case) -> dict[str, Any]:
     seconds, _ = timed(lambda: ours._train(cycle(examples), found, config, NEVER))
     batch = [len(each.ids) for each in examples[:2]]
     n_labels = sum(int((each.labels != NOT_TRAINED).sum()) for each in examples[:2])
-    step = training(case.shape(), batch, n_labels, weights, case.item_size)
+    step = training(case.shape(), batch, n_labels, weights, 4 if weights == "all" else case.item_size)
     differences = [abs(a - b) for a, b in zip(wanted, found, strict=True)]
     told = {"losses": [round(each, 4) for each in found], "of_fp32": [round(each, 4) for each in wanted]}
     bound = OVERFLOWS if weights == "all" and case.way.precision == "fp16" else None

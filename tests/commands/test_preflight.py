@@ -98,7 +98,7 @@ def test_an_adapter_is_judged_as_the_merged_model_is(config: PreflightConfig, tm
     assert main(["merge", str(BOX_FOLDER), str(tmp_path / "mine"), "--out", str(tmp_path / "merged")]) == 0
 
     def nll(**changes: object) -> str:
-        report = preflight(replace(config, recipe="lora", **changes))
+        report = preflight(replace(config, recipe="lora", n_tasks=3, **changes))
         return next(each.found for each in report.findings if each.name.startswith("nll"))
 
     on = nll(adapter=tmp_path / "mine")

@@ -47,7 +47,8 @@ class Environment:
     def run(self, *words: str, cut: Sequence[str] = CUT, **more: str) -> subprocess.CompletedProcess[str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where uv is
         environment = {**os.environ, **NO_NETWORK, "PATH": path, **more}
-        environment.pop("PYTHONPATH", None)
+        for ours in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):  # torch is imported several times, and compiled once
+            environment.pop(ours, None)
         line = [*cut, str(self.python), *words]
         return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
 

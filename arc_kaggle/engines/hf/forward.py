@@ -56,6 +56,8 @@ class Forward:
         """
         texts = [prompt[:-1] for prompt in prompts]
         for wave in waves(texts, self._prefix_pays):
+            if deadline.passed:  # nothing may have been computed that could be copied
+                return
             for prefix in wave:
                 self.memory.copy(prefix.row, prefix.source, prefix.n_tokens)
             left = [each for each in wave if len(texts[each.row]) > each.n_tokens]

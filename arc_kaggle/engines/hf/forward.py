@@ -56,8 +56,6 @@ class Forward:
         """
         texts = [prompt[:-1] for prompt in prompts]
         for wave in waves(texts, self._prefix_pays):
-            if deadline.passed:  # nothing may have been computed that could be copied
-                return
             for prefix in wave:
                 self.memory.copy(prefix.row, prefix.source, prefix.n_tokens)
             left = [each for each in wave if len(texts[each.row]) > each.n_tokens]
@@ -67,6 +65,8 @@ class Forward:
                 n_rows = max(1, max_tokens // length)
                 self._prefill(left[-n_rows:], texts, length)
                 del left[-n_rows:]
+            if left:  # nothing that a later wave would copy is sure to be there
+                return
 
     def _prefix_pays(self, n_shared: int, n_tokens: int) -> bool:
         """Keys and values of two adapters differ."""

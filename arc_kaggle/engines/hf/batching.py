@@ -44,7 +44,8 @@ def costs_of(network: Any) -> PassCosts:
     if network.device.type != "cpu":
         return GPU_COSTS
     n_layers = network.config.get_text_config().num_hidden_layers
-    n_weights = sum(weight.numel() for weight in network.parameters()) - network.get_input_embeddings().weight.numel()
+    embeddings, head = network.get_input_embeddings().weight, network.get_output_embeddings().weight
+    n_weights = sum(weight.numel() for weight in network.parameters()) - (head is not embeddings) * embeddings.numel()
     return PassCosts(READ_TOKENS + round(WEIGHTS_A_LAYER * n_layers / n_weights), CPU_MOST, CPU_TREE)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from in_process import solve_here
-from processes import fake_config
+from processes import fake_config, wait_until
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -202,7 +202,8 @@ def test_candidates_behind_the_first_ones_are_drawn_when_they_are_asked_for(
     assert summary.text == "6 more candidates"
     assert not browser.find_elements(By.CSS_SELECTOR, "details canvas")
     summary.click()
-    captions = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "details figcaption")]
+    drawn = wait_until(lambda: browser.find_elements(By.CSS_SELECTOR, "details figcaption"), seconds=10)
+    captions = [each.text for each in drawn]
     assert [caption.split(".")[0] for caption in captions] == ["25", "26", "27", "28", "29", "30"]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import arc_kaggle.models.lean_import  # isort: skip  # noqa: F401  (before the names of transformers)
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

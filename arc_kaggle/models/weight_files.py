@@ -25,9 +25,9 @@ N_NAMED = 3
 def load_network(folder: Path, dtype: torch.dtype, **options: Any) -> Any:
     """The causal LM of a folder, which must hold exactly the tensors of its config. Raises ModelError."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
-    import arc_kaggle.models.grid_lm  # noqa: F401  (registers the model type)
+    import arc_kaggle.models.grid_lm  # isort: skip  # noqa: F401  (registers the model type)
+    from transformers import AutoModelForCausalLM
 
     check_model_folder(folder)
     check_layers(folder)

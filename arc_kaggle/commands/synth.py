@@ -21,8 +21,7 @@ from arc_kaggle.synth.rules.sampling import Sample, sample
 from arc_kaggle.synth.sample import describe, is_verified, rule_id
 from arc_kaggle.system.steps import bar
 from arc_kaggle.tasks.conversions import write_pair_file
-from arc_kaggle.tasks.dataset import load_tasks
-from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.leaks import LeakFinder, find_leaks_of
 from arc_kaggle.tasks.task import Pair, Task, task_to_json
 
 SUFFIXES = (".jsonl", ".jsonl.xz", ".json")
@@ -101,7 +100,7 @@ def run(config: SynthConfig) -> int:
 
 def synth(config: SynthConfig) -> Written:
     """Write rules. Raises ConfigError where they cannot be drawn or written."""
-    finder = LeakFinder(task for name in config.against for task in load_tasks(name))
+    finder = find_leaks_of(config.against)
     refused: Counter[str] = Counter()
     chains: Counter[tuple[str, ...]] = Counter()
     shown: list[tuple[str, Sequence[Pair]]] = []

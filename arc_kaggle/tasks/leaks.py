@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 
 from arc_kaggle.tasks.augmentation import N_SYMMETRIES, Augmentation
+from arc_kaggle.tasks.dataset import is_named_set, load_tasks
 from arc_kaggle.tasks.grid import N_COLOURS, Grid
 from arc_kaggle.tasks.task import Pair, Task
 
@@ -41,6 +43,19 @@ class LeakFinder:
         if fingerprint not in self._canonical:
             self._canonical[fingerprint] = {canonical_pair(one): task_id for one, task_id in self._pairs[fingerprint]}
         return self._canonical[fingerprint].get(canonical_pair(pair))
+
+
+def find_leaks_of(sources: Iterable[str]) -> LeakFinder:
+    """What knows the tasks of all sources; a process has one for the same named sets. Raises TaskError, GridError."""
+    names = tuple(sources)
+    return _of_named_sets(names) if all(map(is_named_set, names)) else _finder(names)
+
+
+def _finder(sources: tuple[str, ...]) -> LeakFinder:
+    return LeakFinder(task for source in sources for task in load_tasks(source))
+
+
+_of_named_sets = cache(_finder)
 
 
 def canonical_pair(pair: Pair) -> bytes:

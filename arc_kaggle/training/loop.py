@@ -152,7 +152,7 @@ class TrainLoop:
         progress.seconds = self.clock.seconds
         speed = round(n_tokens / max(1e-9, progress.seconds - before))
         rate = self.optimizer.groups[0]["lr"]
-        counts = {"tokens": progress.tokens, "seconds": round(progress.seconds, 1), "tokens_per_s": speed}
+        counts = {"tokens": progress.tokens, "seconds": round(progress.seconds, 3), "tokens_per_s": speed}
         return {"step": progress.step, "loss": loss, "learning_rate": rate, **counts}
 
     def keep(self, row: Row, log: TrainLog) -> None:

@@ -22,7 +22,7 @@ from arc_kaggle.errors import ConfigError, LeakError
 from arc_kaggle.system.steps import bar
 from arc_kaggle.tasks.dataset import load_rules, load_tasks
 from arc_kaggle.tasks.entries import skipping
-from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.leaks import LeakFinder, find_leaks_of
 from arc_kaggle.tasks.selection import n_symbols
 from arc_kaggle.tasks.task import Pair
 
@@ -134,7 +134,7 @@ class Mixture:
 
 def load_mixture(config: TrainConfig) -> Mixture:
     """Load the mixture that `data` describes. Raises LeakError, ConfigError, TaskError."""
-    finder = LeakFinder(task for name in config.against for task in load_tasks(name))
+    finder = find_leaks_of(config.against)
     leaks: list[str] = []
     sources = [_source(entry, config, finder, leaks) for entry in config.data]
     if leaks and not (config.drop_leaks or config.allow_leak):

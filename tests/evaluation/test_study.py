@@ -400,7 +400,13 @@ TINY = ("steps=4", "save-every=2", "hidden-size=32", "n-layers=1", "validation-p
 SHORT = ("tokens-per-batch=256", "max-tokens=128", "first-max-tokens=128", "precision=fp32", "hold-out=0.6")
 
 
-def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -> None:
+@pytest.fixture
+def few_probed_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("trainings", "study"):
+        monkeypatch.setattr(f"arc_kaggle.evaluation.study.{module}.PROBED_STEPS", 4)
+
+
+def test_a_study_trains_its_models_and_judges_every_checkpoint(few_probed_steps: None, tmp_path: Path) -> None:
     from train_data import CLEAN, write_tasks_file
 
     data = write_tasks_file(tmp_path / "rules.json", [*CLEAN])
@@ -427,7 +433,9 @@ def test_a_study_trains_its_models_and_judges_every_checkpoint(tmp_path: Path) -
         quietly(replace(config, models=(tmp_path,)))
 
 
-def test_the_last_and_the_best_of_a_training_are_rows_and_the_best_step_is_told(tmp_path: Path) -> None:
+def test_the_last_and_the_best_of_a_training_are_rows_and_the_best_step_is_told(
+    few_probed_steps: None, tmp_path: Path
+) -> None:
     """At a rate at which it gets worse the best model is not the last one."""
     from train_data import CLEAN, write_tasks_file
 
@@ -449,16 +457,16 @@ def test_the_last_and_the_best_of_a_training_are_rows_and_the_best_step_is_told(
         assert best < 4
 
 
-def test_hours_that_are_too_few_for_a_seed_train_none_of_its_models(tmp_path: Path) -> None:
+def test_hours_that_are_too_few_for_a_seed_train_none_of_its_models(few_probed_steps: None, tmp_path: Path) -> None:
     from train_data import CLEAN, write_tasks_file
 
-    data = write_tasks_file(tmp_path / "rules.json", [*CLEAN])
-    config = study_of(tmp_path, "data-mix", n_tasks=4, over=(), train=(*TINY, *SHORT, f"data={data}", "steps=50000"))
+    training = (*TINY, *SHORT, f"data={write_tasks_file(tmp_path / 'rules.json', [*CLEAN])}", "steps=50000")
+    config = study_of(tmp_path, "dropping-pairs", n_tasks=4, over=(), train=training)
     rows, lines = quietly(replace(config, hours=0.01))
     assert rows == [] and "seed 0: " in lines[-1] and "of which two thirds may be training: it ends here" in lines[-1]
     assert not (tmp_path / "study" / "models").exists()
     rows, lines = quietly(replace(config, plan=True))
-    assert rows == [] and lines[-1].startswith("judged as they were after 20 steps, each once a seed: 4 rows x 1 seeds")
+    assert rows == [] and lines[-1].startswith("judged as they were after 4 steps, each once a seed: 3 rows x 1 seeds")
 
 
 @pytest.mark.parametrize("name", ["encoders", "system-prompt"])

@@ -15,9 +15,8 @@ from arc_kaggle.synth.rules.sampling import Sample, draw_pairs, sample
 from arc_kaggle.synth.rules.selecting import SELECTING
 from arc_kaggle.synth.rules.steps import RuleStep, check_pairs, check_params, check_steps
 from arc_kaggle.synth.sample import describe, is_verified, rule_id, sample_rule
-from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import Grid, as_grid, grid_key, same_grid
-from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.leaks import find_leaks_of
 from arc_kaggle.tasks.task import Pair
 
 DIFFICULTIES = (0.0, 0.5, 1.0)
@@ -218,7 +217,7 @@ def test_empty_and_overgrown_outputs_are_not_taken() -> None:
 
 def test_pairs_of_an_evaluation_set_are_rare_coincidences_on_tiny_grids(samples: dict[float, list[Sample]]) -> None:
     """No rule is copied; what `arc-kaggle synth` and the trainer leave out is well below one pair in a hundred."""
-    finder = LeakFinder(task for name in ("arc1:evaluation", "arc2:evaluation") for task in load_tasks(name))
+    finder = find_leaks_of(("arc1:evaluation", "arc2:evaluation"))
     for difficulty, found in samples.items():
         hits = [pair for each in found for pair in each.pairs if finder.find(pair)]
         assert len(hits) <= 0.01 * 5 * len(found), difficulty

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import TaskError
 from arc_kaggle.tasks.dataset import load_tasks
-from arc_kaggle.tasks.leaks import LeakFinder
+from arc_kaggle.tasks.leaks import find_leaks_of
 from arc_kaggle.tasks.selection import prompt_length
 from arc_kaggle.tasks.task import Pair, Task
+from arc_kaggle.training.mixture import Mixture, SynthSource, keep_clean, load_mixture, unit_digest
 from arc_kaggle.training.mixture import Rule as TrainingRule
-from arc_kaggle.training.mixture import SynthSource, keep_clean, load_mixture, unit_digest
 
 HELD_OUT = "held-out"
 SOURCES = ("arc1:training", "arc2:training", "synth:0.6")
@@ -43,7 +44,7 @@ def study_tasks(source: str, n: int, longest: int) -> tuple[Task, ...]:
 
 def _clean(tasks: Iterable[Task]) -> Iterator[Task]:
     """The tasks of which no evaluation set has the id, or any pair."""
-    finder = LeakFinder(task for name in ("arc1:evaluation", "arc2:evaluation") for task in load_tasks(name))
+    finder = find_leaks_of(("arc1:evaluation", "arc2:evaluation"))
     for task in tasks:
         rule = TrainingRule(task.id, tuple(pair for pair in (*task.train, *task.test) if pair.output is not None))
         if not keep_clean([rule], finder)[1]:
@@ -52,9 +53,8 @@ def _clean(tasks: Iterable[Task]) -> Iterator[Task]:
 
 def _held_out(n: int, longest: int) -> Iterator[Task]:
     """Held-out rules of the public training sets, then synthetic ones; the last pair of each is asked."""
-    mixture = load_mixture(TrainConfig(Path(), data=SOURCES, drop_leaks=True))
     seen = set()
-    for source in mixture.sources:
+    for source in _mixture().sources:
         if isinstance(source, SynthSource):
             rules: Iterable[TrainingRule] = map(source.rule, islice(count(), MOST_DRAWS * n))
         else:
@@ -64,6 +64,12 @@ def _held_out(n: int, longest: int) -> Iterator[Task]:
             if name not in seen and (task := as_puzzle(name, rule.pairs, longest)):
                 seen.add(name)
                 yield task
+
+
+@cache
+def _mixture() -> Mixture:
+    """That of named sets, which do not change, without what leaks."""
+    return load_mixture(TrainConfig(Path(), data=SOURCES, drop_leaks=True))
 
 
 def as_puzzle(name: str, pairs: tuple[Pair, ...], longest: int) -> Task | None:

@@ -247,3 +247,61 @@ def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: 
     assert browser.execute_script(last) == "yes"
     assert browser.execute_script("return document.querySelectorAll('article[data-filled]').length") < 100
     assert seconds < LOAD_SECONDS
+
+
+SCROLLED = """
+const [frames, pixels, done] = arguments, counts = [], deltas = [];
+const filled = () => document.querySelectorAll("article[data-filled]").length;
+let left = frames, before = filled(), last = performance.now();
+requestAnimationFrame(function step(now) {
+  counts.push(filled() - before);
+  deltas.push(now - last);
+  [before, last] = [filled(), now];
+  scrollBy(0, pixels);
+  left -= 1;
+  if (left) requestAnimationFrame(step); else done({ counts, deltas, y: scrollY, filled: filled() });
+});
+"""
+IN_VIEW_ARE_DRAWN = """
+return [...document.querySelectorAll("article")].every((card) => {
+  const { top, bottom } = card.getBoundingClientRect();
+  return bottom < 0 || top > innerHeight || card.dataset.filled;
+});
+"""
+FRAMES, PIXELS = 150, 160
+"""Scrolling at 9,600 pixels a second, ten windows a second."""
+
+
+def main_thread_seconds(browser: webdriver.Chrome) -> float:
+    """CPU seconds that the page's main thread has worked: what other programs take of the machine does not count."""
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
+
+
+def test_400_tasks_scroll_smoothly(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    """Fast scrolling draws one of the tasks that come near a frame, and works for less time than frames last.
+
+    Work is counted and not the time between frames, which is that of a busy machine. Every task has 34 grids of 400
+    cells or more.
+    """
+    view = run_view(run, "a run")
+    large = "/".join(str(i % 10) * 20 for i in range(20))
+    for task in view["tasks"].values():
+        task["train"] = [[large, large]] * 4
+        for query in task["queries"]:
+            query |= {"input": large, "answer": large, "candidates": [{**query["candidates"][0], "grid": large}] * 24}
+    view["tasks"] = {f"task{i:03}": view["tasks"][f"t{i % 6:02}"] for i in range(400)}
+    path = tmp_path / "page.html"
+    path.write_text(page("many", [view]), encoding="utf-8")
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    open_page(browser, path)
+    browser.execute_script("document.getElementById('tasks').scrollIntoView()")
+    browser.set_script_timeout(60)
+    before = main_thread_seconds(browser)
+    found = browser.execute_async_script(SCROLLED, FRAMES, PIXELS)
+    a_frame = (main_thread_seconds(browser) - before) / FRAMES
+    browser.execute_cdp_cmd("Performance.disable", {})
+    assert found["y"] > 0.8 * FRAMES * PIXELS
+    assert max(found["counts"]) == 1 and 5 < sum(found["counts"]) < 60, "the tasks in 24,000 pixels, one a frame"
+    assert a_frame < 0.016, f"{1000 * a_frame:.1f} ms of work a frame; times between frames {found['deltas']}"
+    wait_until(lambda: browser.execute_script(IN_VIEW_ARE_DRAWN), seconds=30)

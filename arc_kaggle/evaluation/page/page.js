@@ -265,15 +265,31 @@ function candidateText(candidate, k) {
 }
 
 const CARDS = new Map();
+const near = new Set();
+let isDrawing = false;
 const observer = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) fill(entry.target);
+  for (const entry of entries) {
+    if (entry.isIntersecting) near.add(entry.target);
+    else near.delete(entry.target);
+  }
+  if (!isDrawing) drawNext();
 }, { rootMargin: "600px" });
+
+// One task a frame of those that come near, so that no frame of scrolling takes long; what came last is drawn first.
+function drawNext() {
+  isDrawing = near.size > 0;
+  if (isDrawing) requestAnimationFrame(() => {
+    for (const card of [...near].slice(-1)) fill(card);
+    drawNext();
+  });
+}
 
 function fill(card) {
   if (card.dataset.filled) return;
   card.dataset.filled = "yes";
   card.append(...cardBody(card.dataset.task));
   observer.unobserve(card);
+  near.delete(card);
 }
 
 function makeCards() {

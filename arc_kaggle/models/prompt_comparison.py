@@ -17,7 +17,7 @@ from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import PRESETS
 from arc_kaggle.text.prompt import query_prompt, with_answer
 from arc_kaggle.text.prompt_format import PromptFormat
-from arc_kaggle.text.tokenizer_checks import check_notation
+from arc_kaggle.text.tokenizer_checks import check_answer, keeps_cells_apart
 from arc_kaggle.text.tokens import NOT_TRAINED, tokenize
 
 
@@ -38,17 +38,17 @@ def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Notation], t
     A preset comes with its own encoder, and where the tokenizer refuses that, with the model's. One that differs in
     what stands before the first pair alone is too much like the model's own to be compared.
     """
-    own = model.notation
+    own, takes = model.notation, _Takes()
     found: dict[str, Notation] = {}
     refusing: list[str] = []
     for name, change in (("swapped", swapped), ("unmarked", unmarked)):
-        if _takes(asked := replace(own, format=change(own.format))):
+        if takes(asked := replace(own, format=change(own.format))):
             found[name] = asked
         else:
             refusing.append(f"nll against {name}")
     presets: dict[str, Notation] = {}
     for name in (*PRESETS, "auto"):
-        asked_by_preset = _of_preset(model, folder, name)
+        asked_by_preset = _of_preset(model, folder, name, takes)
         if asked_by_preset is None:
             refusing.append(f"nll against {name}")
         elif not any(_alike(asked_by_preset, known) for known in (own, *presets.values())):
@@ -56,7 +56,7 @@ def other_ways(model: LoadedModel, folder: Path) -> tuple[dict[str, Notation], t
     return {name: asked for name, asked in (found | presets).items() if asked != own}, tuple(refusing)
 
 
-def _of_preset(model: LoadedModel, folder: Path, name: str) -> Notation | None:
+def _of_preset(model: LoadedModel, folder: Path, name: str, takes: _Takes) -> Notation | None:
     """A preset in its own encoder or in the model's, whichever the tokenizer takes; None where it takes neither."""
     try:
         preset = pick_preset(folder, model.tokenizer, name)
@@ -64,15 +64,23 @@ def _of_preset(model: LoadedModel, folder: Path, name: str) -> Notation | None:
         return None
     own_cells = replace(model.notation, format=preset.format)
     ways = (own_cells.in_encoder(parse_encoder(preset.encoder)), own_cells)
-    return next((way for way in ways if _takes(way)), None)
+    return next((way for way in ways if takes(way)), None)
 
 
-def _takes(notation: Notation) -> bool:
-    try:
-        check_notation(notation)
-    except ArcKaggleError:
-        return False
-    return True
+class _Takes:
+    """Whether a tokenizer carries grids and answers of notations; its cells are tried once an encoder."""
+
+    def __init__(self) -> None:
+        self.apart: dict[str, bool] = {}
+
+    def __call__(self, notation: Notation) -> bool:
+        encoder = notation.encoder
+        if encoder.spec not in self.apart:
+            self.apart[encoder.spec] = keeps_cells_apart(notation.tokenizer, encoder)
+        try:
+            return self.apart[encoder.spec] and check_answer(notation) is not None
+        except ArcKaggleError:
+            return False
 
 
 def _alike(a: Notation, b: Notation) -> bool:

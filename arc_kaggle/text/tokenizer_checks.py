@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -27,7 +26,7 @@ from arc_kaggle.text.encoders import (
 )
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.prompt import query_prompt, with_answer
-from arc_kaggle.text.tokens import NOT_TRAINED, Example, Tokenizer, each_token_ids, token_ids, tokenize
+from arc_kaggle.text.tokens import NOT_TRAINED, Example, Tokenizer, each_token_ids, tokenize
 
 CELL_SPECS = ("minimal", "repeat(3)", "separated('|')", "colours", "replace('ñò÷ûąćďęĚĞ')+minimal")
 """Ways to write cells that are tried where a tokenizer merges those asked for."""
@@ -64,6 +63,11 @@ def check_notation(notation: Notation) -> int:
     The largest answer goes through tokens and back: it must come out whole, with one stop token, at its end.
     """
     check_cells(notation.tokenizer, notation.encoder)
+    return check_answer(notation)
+
+
+def check_answer(notation: Notation) -> int:
+    """The same, of a notation whose cells are known to be kept apart. Raises PromptError."""
     stop_id, written = notation.stop_id, notation.encoder.encode
     rows = np.arange(MAX_SIDE) % N_COLOURS
     grid = np.add.outer(rows, rows).astype(np.int8) % N_COLOURS
@@ -97,6 +101,14 @@ def check_cells(tokenizer: Tokenizer, encoder: GridEncoder | None = None) -> Non
         )
 
 
+def keeps_cells_apart(tokenizer: Tokenizer, encoder: GridEncoder) -> bool:
+    """Whether `check_cells` passes, without a search for encoders that would."""
+    try:
+        return _first_merged(tokenizer, encoder) is None
+    except PromptError:
+        return False
+
+
 Cut = list[str]
 """Tokens as they are decoded."""
 
@@ -109,11 +121,12 @@ def _first_merged(tokenizer: Tokenizer, encoder: GridEncoder) -> tuple[str, Cut,
     for cell, ids in ids_of.items():
         if len(ids) != len(shortest):
             return cell, _cut(ids, tokenizer), _cut(shortest, tokenizer)
-    for text in map(_rows_encoder(encoder).encode, _probes()):
-        found = token_ids(text, tokenizer)
-        for piece in (parts := pieces.findall(text)):
-            if piece not in ids_of:
-                ids_of[piece] = token_ids(piece, tokenizer)
+    parts_of = {text: pieces.findall(text) for text in map(_rows_encoder(encoder).encode, _probes())}
+    between = {piece for parts in parts_of.values() for piece in parts} - ids_of.keys()
+    whole = each_token_ids([*parts_of, *sorted(between)], tokenizer)
+    ids_of.update((piece, whole[piece]) for piece in between)
+    for text, parts in parts_of.items():
+        found = whole[text]
         if found != (apart := [token_id for piece in parts for token_id in ids_of[piece]]):
             at = next((i for i, (a, b) in enumerate(zip(found, apart, strict=False)) if a != b), len(apart))
             return text, _cut(found[at : at + 4], tokenizer), _cut(apart[at : at + 4], tokenizer)
@@ -164,9 +177,8 @@ def _fixes(tokenizer: Tokenizer, encoder: GridEncoder) -> Iterator[GridEncoder]:
     """The same lines and fence around other cells, where the tokenizer keeps those apart."""
     for spec in CELL_SPECS:
         other = _with_cells(encoder, parse_encoder(spec))
-        with suppress(PromptError):  # of a closed vocabulary that does not have its characters
-            if not _first_merged(tokenizer, other):
-                yield other
+        if keeps_cells_apart(tokenizer, other):  # a closed vocabulary may not even have its characters
+            yield other
 
 
 def _with_cells(encoder: Any, cells: GridEncoder) -> GridEncoder:

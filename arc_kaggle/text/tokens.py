@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,13 @@ def token_ids(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def each_token_ids(texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """Ids of many texts, as `token_ids` gives them; transformers' tokenizers take them all in one call, 7x faster."""
+    """Ids of many texts, as `token_ids` gives them; what is behind transformers' tokenizers takes them in one call."""
     with suppress(Exception):  # whatever is wrong with one of them, `token_ids` says
-        if callable(tokenizer):
-            found = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-            return dict(zip(texts, found, strict=True))
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            token_ids(texts[0], tokenizer)  # which sets its truncation, padding and special tokens
+            found = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            return {text: one.ids for text, one in zip(texts, found, strict=True)}
     return {text: token_ids(text, tokenizer) for text in texts}
 
 

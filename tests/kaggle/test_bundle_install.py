@@ -38,8 +38,8 @@ CUT = ["unshare", "-rn"] if os.path.exists("/usr/bin/unshare") and can("unshare"
 class Environment:
     """A virtual environment, in which bundles are installed without a network."""
 
-    def __init__(self, folder: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    def __init__(self, folder: Path, *flags: str) -> None:
+        subprocess.run([sys.executable, "-m", "venv", *flags, str(folder)], check=True)
         self.python = folder / "bin" / "python"
         self.site = next(folder.glob("lib/*/site-packages"))
         self.first = set(self.site.iterdir())
@@ -336,7 +336,7 @@ def test_a_bundle_for_this_machine_makes_a_fresh_environment_that_runs(tmp_path:
     text = build(BuildConfig("here", folder))
     assert f"hashes, tags and completeness are right for CPython {PYTHON}" in text
     assert not any("+" in path.name for path in folder.iterdir())
-    environment = Environment(tmp_path / "venv")
+    environment = Environment(tmp_path / "venv", "--without-pip")
     done = environment.run(str(folder / "install.py"), "--root", str(tmp_path / "input"), TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "installed, imported and run forward" in done.stdout

@@ -7,7 +7,7 @@ take turns, first on an otherwise idle machine and then beside `--busy` processe
 prompts, and forward and back of one training step. Prints a JSON object last: median seconds [idle, busy]; `idle`, the
 ratio to the best setting there (aim: at most 1.03); `busy`, the ratio to the fair share (aim: at most 1.5), which is
 the seconds of one thread on an idle machine, times (1 + busy processes) / cores; and whether the numbers were those of
-one thread bit for bit.
+one thread bit for bit. With `--busy 0` the idle machine alone is measured, and stands in both columns.
 
 Expected on two cores with a model of 135M weights, seconds idle / beside three, by an earlier measurement by hand:
 default 0.62 / 21, PASSIVE 0.83 / 4.1, a spin count of 30000 0.66 / 5.5, one thread 1.1 / 2.2. So no fixed setting meets
@@ -169,8 +169,10 @@ def main() -> None:
         return serve(options)
     children = {name: start(SETTINGS[name], options) for name in options.settings}
     idle = rounds(children, options.repeats)
-    with busy(options.busy):
-        beside = rounds(children, options.repeats)
+    beside = idle
+    if options.busy:
+        with busy(options.busy):
+            beside = rounds(children, options.repeats)
     for child in children.values():
         child.kill()
     from airv import commit

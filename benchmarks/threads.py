@@ -60,6 +60,7 @@ def serve(options: argparse.Namespace) -> None:
     for _ in sys.stdin:
         found: dict[str, Any] = {}
         for name, work in zip(WORK, (generate, train), strict=True):
+            step()  # after a pause, such as the others' turns, a look takes 0.04 s: no step of a worker at work
             started = time.perf_counter()
             answer = work(model.network, ids, options.tokens, step)
             found[name] = time.perf_counter() - started

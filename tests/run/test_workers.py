@@ -42,6 +42,7 @@ from arc_kaggle.run.worker import adapter_store as adapters_module
 from arc_kaggle.run.worker.adapter_store import Adapters
 from arc_kaggle.system.hardware import held_bytes, memory_ceiling, visible_gpus
 from arc_kaggle.system.processes import worker_environment
+from arc_kaggle.system.threads import SPIN_COUNT, WAITS
 
 GIB = 2**30
 
@@ -59,6 +60,13 @@ def test_every_worker_has_its_gpu_its_cores_and_its_caches(monkeypatch: pytest.M
     assert [each["CUDA_VISIBLE_DEVICES"] for each in pairs] == ["5,6", "7,8", "5,6"]
     assert worker_environment(0, 2, (), tmp_path)["OMP_NUM_THREADS"] == "3"
     assert not {"OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"} & worker_environment(0, 1, (), tmp_path).keys()
+
+
+def test_every_worker_is_told_how_its_threads_wait(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in WAITS:
+        monkeypatch.delenv(name, raising=False)
+    for n_workers in (1, 2):
+        assert worker_environment(0, n_workers, (), tmp_path)["GOMP_SPINCOUNT"] == SPIN_COUNT
 
 
 @pytest.mark.parametrize(

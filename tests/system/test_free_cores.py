@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from processes import wait_until
 
+from arc_kaggle.system import threads
 from arc_kaggle.system.hardware import n_cores
 from arc_kaggle.system.threads import COUNTS, FreeCores, may_follow, others_busy
 
@@ -52,6 +56,50 @@ def test_another_process_that_never_rests_is_seen_and_ones_own_work_is_not() -> 
         other.kill()
         other.wait()
     assert others <= n_cores() * (now - began) - 0.4  # the half second is not among them, whoever else works
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/stat")
+def test_a_process_of_low_priority_counts_as_busy() -> None:
+    """All time of our cores that is not idle is somebody's work, of whatever priority."""
+    busy, idle, now = others_busy()[1] + time.process_time(), idle_seconds(), time.monotonic()
+    burn = "import time\nwhile time.process_time() < 1: pass"
+    subprocess.run(["nice", "-n", "1", sys.executable, "-S", "-c", burn], check=True)
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    assert child >= 0.9
+    passed = n_cores() * (time.monotonic() - now) - (idle_seconds() - idle)
+    assert others_busy()[1] + time.process_time() - busy >= passed - 0.5
+
+
+def idle_seconds() -> float:
+    """Seconds for which this process' cores had nothing to do, or waited for a disk or for the machine's host."""
+    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    rows = [line.split() for line in Path("/proc/stat").read_text(encoding="ascii").splitlines()]
+    ticks = sum(int(row[i]) for row in rows if row[0] in cores for i in (4, 5, 6, 7, 8))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or n_cores() < 2, reason="one of several cores of Linux")
+def test_only_ones_own_cores_are_looked_at() -> None:
+    cores = os.sched_getaffinity(0)
+    first = min(cores)
+    parts = []
+    try:
+        for own in ({first}, cores - {first}, cores):
+            os.sched_setaffinity(0, own)
+            parts.append(others_busy()[1] + time.process_time())
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert min(parts) > 1  # since the machine's start
+    assert parts[0] + parts[1] == pytest.approx(parts[2], abs=0.5)
+
+
+def test_threads_follow_on_linux_alone_and_where_there_are_several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in COUNTS:
+        monkeypatch.delenv(name, raising=False)
+    for platform, cores, expected in (("linux", 2, True), ("darwin", 2, False), ("linux", 1, False)):
+        monkeypatch.setattr(threads.sys, "platform", platform)
+        monkeypatch.setattr(threads, "n_cores", lambda cores=cores: cores)
+        assert may_follow() is expected
 
 
 def test_a_number_that_was_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:

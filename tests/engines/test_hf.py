@@ -43,7 +43,7 @@ from arc_kaggle.text.tokens import TokenIds
 LENGTHS = [1, 200, 2, 63, 64, 65, 7, 130, 31, 100, 3, 90, 17, 128, 5, 44]
 LIMITS = [12, 9, 30, 12, 12, 3, 20, 12, 0, 30, 12, 1, 12, 12, 25, 12]
 PROMPTS = random_prompts(LENGTHS)
-MODELS = [("llama", 0), ("llama", 1), ("llama", 2), ("qwen2", 0), ("gpt2", 0), ("gpt2", 1), ("grid", 0), ("grid", 1)]
+MODELS = [("llama", 0), ("llama", 1), ("qwen2", 0), ("gpt2", 0), ("grid", 0)]
 TOLERANCE = 1e-4
 OF_THE_COMPILER = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -55,9 +55,21 @@ def model(request: pytest.FixtureRequest) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def expected(model: LoadedModel) -> list[Completion]:
-    """What the slow definition answers to `PROMPTS`."""
-    return [generate_slowly(model, prompt, limit) for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
+def longest(model: LoadedModel) -> list[Completion]:
+    """What the slow definition answers to `PROMPTS` in 40 tokens; in fewer it answers the beginning of it."""
+    return [generate_slowly(model, prompt, 40) for prompt in PROMPTS]
+
+
+def cut(longest: Sequence[Completion], limits: Sequence[int]) -> list[Completion]:
+    return [
+        Completion(one.ids[:limit], one.log_probs[:limit], one.ended and len(one.ids) <= limit)
+        for one, limit in zip(longest, limits, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(longest: list[Completion]) -> list[Completion]:
+    return cut(longest, LIMITS)
 
 
 def assert_all_same(found: Sequence[Completion], expected: Sequence[Completion]) -> None:
@@ -72,13 +84,6 @@ def test_batched_equals_the_slow_definition(
     assert_all_same(generate(HFEngine(model, tokens_per_batch, bucket), PROMPTS, LIMITS), expected)
 
 
-def test_batched_equals_single(model: LoadedModel) -> None:
-    engine = HFEngine(model)
-    limits = [25] * len(PROMPTS)
-    single = [generate(engine, [prompt], [25])[0] for prompt in PROMPTS]
-    assert_all_same(generate(engine, PROMPTS, limits), single)
-
-
 def test_pad_tokens_in_a_prompt_are_tokens(model: LoadedModel) -> None:
     prompts = [np.full(length, model.pad_id) for length in (1, 2, 9)] + PROMPTS[:3]
     expected = [generate_slowly(model, prompt, 8) for prompt in prompts]
@@ -87,7 +92,7 @@ def test_pad_tokens_in_a_prompt_are_tokens(model: LoadedModel) -> None:
 
 @pytest.mark.parametrize("n_short", [1, 7, 8, 14])
 def test_rows_that_leave_early_change_nothing(
-    model: LoadedModel, n_short: int, monkeypatch: pytest.MonkeyPatch
+    model: LoadedModel, longest: list[Completion], n_short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From half of a batch on, the rows that are through are dropped from its cache."""
     kept: list[int] = []
@@ -103,7 +108,7 @@ def test_rows_that_leave_early_change_nothing(
     if n_short >= 8:
         assert kept
     assert kept == sorted(kept, reverse=True)
-    assert_all_same(found, [generate_slowly(model, p, n) for p, n in zip(PROMPTS, limits, strict=True)])
+    assert_all_same(found, cut(longest, limits))
 
 
 @pytest.mark.parametrize("max_slots", [300, 1000, 3000])

@@ -124,7 +124,7 @@ def drafts_for(expected: Sequence[Expected], model: LoadedModel, kind: str) -> l
     return drafts
 
 
-MODELS = [("llama", 0), ("llama", 1), ("qwen2", 0), ("mistral", 0), ("gpt2", 0), ("grid", 0)]
+MODELS = [("llama", 0), ("qwen2", 0), ("mistral", 0), ("gpt2", 0), ("grid", 0)]
 
 
 @pytest.fixture(params=MODELS, ids=lambda item: f"{item[0]}-{item[1]}", scope="module")
@@ -162,11 +162,8 @@ def test_search_finds_what_the_definition_finds(
     assert_all_found(search(HFEngine(model), LIMITS, Search(P_MIN), drafts=drafts), expected)
 
 
-@pytest.mark.parametrize(("tokens_per_batch", "bucket"), [(1, 1), (300, 7)])
-def test_other_batches_find_the_same(
-    model: LoadedModel, expected: list[Expected], tokens_per_batch: int, bucket: int
-) -> None:
-    assert_all_found(search(HFEngine(model, tokens_per_batch, bucket), LIMITS, Search(P_MIN)), expected)
+def test_smaller_batches_find_the_same(model: LoadedModel, expected: list[Expected]) -> None:
+    assert_all_found(search(HFEngine(model, tokens_per_batch=300, bucket=7), LIMITS, Search(P_MIN)), expected)
 
 
 def test_in_double_precision_nothing_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +228,7 @@ class Spy:
 def test_slots_are_compacted_and_prefixes_fed_again(
     model: LoadedModel, expected: list[Expected], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without room for more than one completion, branches wait without slots; there is never more than there may be."""
+    """A prompt at a time, with room for one completion: branches wait without slots, never more than there may be."""
     moved = Spy(monkeypatch, cache_module.SlotLayer, "move", lambda layer, sources, low: sources.shape)
     fed = Spy(monkeypatch, Forward, "feed", lambda forward, spans, width: _again(forward, spans))
     assert_all_found(search(HFEngine(model, tokens_per_batch=1, bucket=1), LIMITS, Search(P_MIN)), expected)

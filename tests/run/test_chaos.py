@@ -1,4 +1,4 @@
-"""Chaos, short: half of the pairs of a fault and a stage, once, with every fault and every stage among them.
+"""Chaos, short: a third of the pairs of a fault and a stage, once, with every fault and every stage among them.
 
 One, two or three workers, of which the last one is loading. All of them, often, are in benchmarks/chaos.py.
 """
@@ -28,12 +28,12 @@ def test_whatever_happens_nothing_finished_is_lost(tmp_path: Path) -> None:
         blows = [
             pool.submit(strike, tmp_path / f"{i}", stage, fault, "fake", options, wanted, random.Random(i), 1.5, n)
             for i, ((stage, fault), n) in enumerate(zip(product(STAGES, FAULTS), cycle(N_WORKERS), strict=False))
-            if (STAGES.index(stage) + i) % 2
+            if (STAGES.index(stage) + i) % 3 == 0
         ]
         found = summary([blow.result() for blow in blows])
-    assert_nothing_is_lost(found, 12)
+    assert_nothing_is_lost(found, 8)
     assert set(found["runs_by_workers"]) == {1, 2, 3}
-    assert found["hits_while_a_worker_was_loading"] == 12 - found["runs_by_workers"][1]
+    assert found["hits_while_a_worker_was_loading"] == 8 - found["runs_by_workers"][1]
 
 
 @pytest.mark.torch

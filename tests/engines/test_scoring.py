@@ -106,13 +106,13 @@ def test_prompts_and_common_beginnings_are_fed_once(monkeypatch: pytest.MonkeyPa
 def test_trees_go_through_window_by_window(
     model: LoadedModel, expected: list[list[float]], max_width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widths, feed = [], Forward.feed
+    widths, feed = [], Forward.logits
 
     def spy(forward: Forward, spans: Any, width: int) -> Any:
         widths.append(width)
         return feed(forward, spans, width)
 
-    monkeypatch.setattr(Forward, "feed", spy)
+    monkeypatch.setattr(Forward, "logits", spy)
     monkeypatch.setattr("arc_kaggle.engines.hf.engine.max_width", lambda *_: max_width)
     assert_close(score(HFEngine(model)), expected)
     assert len(widths) > 5
@@ -141,7 +141,7 @@ def test_trees_are_split_where_there_is_no_room(max_tokens: int) -> None:
 def test_keys_and_values_stay_within_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     """The candidates of a long list come in several trees, behind a prompt that is computed once."""
     model, used, prefills = lively_model(0), [], []
-    feed, prefill = Forward.feed, Forward.prefill
+    feed, prefill = Forward.logits, Forward.prefill
 
     def spy(forward: Forward, *args: Any) -> Any:
         used.append(forward.memory.target.n_rows * forward.memory.target.n_slots)
@@ -151,7 +151,7 @@ def test_keys_and_values_stay_within_their_slots(monkeypatch: pytest.MonkeyPatch
         prefills.append(forward)
         prefill(forward, *args)
 
-    monkeypatch.setattr(Forward, "feed", spy)
+    monkeypatch.setattr(Forward, "logits", spy)
     monkeypatch.setattr(Forward, "prefill", count)
     prompt, candidates = random_prompts([100])[0], random_prompts([40] * 12, seed=5)
     ((_, nlls),) = HFEngine(model, tokens_per_batch=256).score([prompt], [candidates], Deadline.never())

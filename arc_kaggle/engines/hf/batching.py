@@ -31,7 +31,8 @@ class PassCosts(NamedTuple):
     """Tokens that a tree of candidates should have at most: all of it is looked at for each of them."""
 
 
-CPU_MOST, CPU_TREE = 1024, 256
+CPU_MOST, CPU_TREE = 1024, 384
+"""A tree of 16 answers of 64 tokens stays whole: the rest of it would be passes of its own, mostly padding."""
 GPU_COSTS = PassCosts(4096, 16384, 2048)
 """A guess."""
 READ_TOKENS, WEIGHTS_A_LAYER = 27, 64e6

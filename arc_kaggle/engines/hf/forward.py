@@ -102,7 +102,12 @@ class Forward:
 
     @torch.inference_mode()
     def feed(self, spans: Sequence[SlotRange], width: int) -> Tensor:
-        """Log-probabilities (tokens, vocab) after each token of the spans, which come row by row.
+        """Log-probabilities (tokens, vocab) after each token of the spans; the spans as `logits` takes them."""
+        return log_softmax(self.logits(spans, width))
+
+    @torch.inference_mode()
+    def logits(self, spans: Sequence[SlotRange], width: int) -> Tensor:
+        """Logits (tokens, vocab) after each token of the spans, which come row by row.
 
         Every row is given `width` tokens, those that it does not need being padding.
         """
@@ -126,9 +131,9 @@ class Forward:
         wanted = torch.from_numpy(np.flatnonzero(~padding)).to(self.model.device)
         if self._steps is not None or self.adapters is not None:
             # a hook on the head would compile anew for every step, and adapters on it go by row
-            return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask).flatten(0, 1)[wanted])
+            return self._run(np.arange(n_rows), ids, positions, slots, mask).flatten(0, 1)[wanted]
         with _head_at(self.model.network, wanted):
-            return log_softmax(self._run(np.arange(n_rows), ids, positions, slots, mask))
+            return self._run(np.arange(n_rows), ids, positions, slots, mask)
 
     def _positions_of(self, span: SlotRange) -> NDArray[np.int64]:
         """How many tokens are before each of a span, (n,); or their places (n, 3), for a network that is told them."""
@@ -202,6 +207,14 @@ def _head_at(network: Any, wanted: Tensor) -> Iterator[None]:
 
 def log_softmax(logits: Tensor) -> Tensor:
     """Log-probabilities (tokens, vocab), in fp32 at least. In pieces that stay in a CPU's cache, which is faster."""
+    return torch.cat([piece.log_softmax(dim=-1) for piece in _pieces(logits)])
+
+
+def normalizers(logits: Tensor) -> Tensor:
+    """What logits (tokens, vocab) exceed log-probabilities by, (tokens,): for where few of them are wanted."""
+    return torch.cat([piece.logsumexp(dim=-1) for piece in _pieces(logits)])
+
+
+def _pieces(logits: Tensor) -> Iterator[Tensor]:
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    pieces = torch.split(logits, max(1, PIECE // logits.shape[-1]))
-    return torch.cat([piece.to(dtype).log_softmax(dim=-1) for piece in pieces])
+    return (piece.to(dtype) for piece in torch.split(logits, max(1, PIECE // logits.shape[-1])))

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from arc_kaggle.engines.base import Nlls
 from arc_kaggle.engines.hf.batching import PassCosts
-from arc_kaggle.engines.hf.forward import Forward, SlotRange
+from arc_kaggle.engines.hf.forward import Forward, SlotRange, normalizers
 from arc_kaggle.engines.hf.prefixes import shared_length
 from arc_kaggle.engines.tree import best_width, fitting_width
 from arc_kaggle.system.deadline import Deadline
@@ -142,10 +142,11 @@ class TrieScoring:
         """Feed the tokens of all tries from one offset to another, and look up the tokens behind them."""
         spans = [span for number, trie in enumerate(tries) if trie for span in self._spans(number, trie, begin, end)]
         n_tokens = np.bincount([span.row for span in spans], [len(span.ids) for span in spans], len(tries)).astype(int)
-        log_probs = self.forward.feed(spans, fitting_width(n_tokens.max()))  # (tokens, vocab)
+        logits = self.forward.logits(spans, fitting_width(n_tokens.max()))  # (tokens, vocab)
+        found = logits, normalizers(logits)
         for row, trie, n_before in zip(self.rows, tries, np.cumsum(n_tokens) - n_tokens, strict=True):
             if trie:
-                read_off(row.nlls, trie.reads, log_probs, begin, end, int(n_before) - begin)
+                read_off(row.nlls, trie.reads, *found, begin, end, int(n_before) - begin)
 
     def _spans(self, number: int, trie: Trie, begin: int, end: int) -> Iterator[SlotRange]:
         start = int(self.forward.memory.starts[number])
@@ -158,8 +159,8 @@ class TrieScoring:
                 yield SlotRange(number, ids, start + np.arange(first, last), start + path)
 
 
-def read_off(nlls: Nlls, reads: Reads, log_probs: Tensor, begin: int, end: int, shift: int) -> None:
-    """Add the log-probabilities behind offsets `begin` to `end`; offset i is row i + `shift` of `log_probs`."""
+def read_off(nlls: Nlls, reads: Reads, logits: Tensor, norms: Tensor, begin: int, end: int, shift: int) -> None:
+    """Add the log-probabilities behind offsets `begin` to `end`; offset i is row i + `shift` of logits and norms."""
     here = (begin <= reads.at) & (reads.at < end)
-    tokens, ids = (torch.from_numpy(each[here]).to(log_probs.device) for each in (reads.at + shift, reads.ids))
-    np.subtract.at(nlls, reads.owners[here], log_probs[tokens, ids].double().cpu().numpy())
+    tokens, ids = (torch.from_numpy(each[here]).to(logits.device) for each in (reads.at + shift, reads.ids))
+    np.subtract.at(nlls, reads.owners[here], (logits[tokens, ids] - norms[tokens]).double().cpu().numpy())

@@ -211,12 +211,14 @@ def run_study(
     say: Callable[[str], None] = print,
     clock: Clock = time.monotonic,
     start: Start | None = None,
+    study: Study | None = None,
 ) -> list[StudyRow]:
     """Probe, plan, run, and write table.csv, table.md and figure.svg; gives the rows.
 
-    `start` begins workers in place of child processes, as for `solve`. Raises ArcKaggleError subclasses.
+    `start` begins workers in place of child processes, as for `solve`; `study` comes in place of the one that the
+    config names, which may then be any name. Raises ArcKaggleError subclasses.
     """
-    study = find_study(config.name, config.over)
+    study = study or find_study(config.name, config.over)
     if study.models and config.models:
         raise ConfigError(f"study {config.name}: found --models, expected none, for it trains its own")
     until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)

@@ -457,6 +457,39 @@ def test_the_last_and_the_best_of_a_training_are_rows_and_the_best_step_is_told(
         assert best < 4
 
 
+def test_models_of_texts_are_trained_and_judged_in_their_own_encodings(tmp_path: Path) -> None:
+    """Two rows of `encoders`, from their models' first step to the tables."""
+    from train_data import CLEAN, SECRET, write_tasks_file
+
+    study = STUDIES["encoders"]
+    study = replace(study, models={name: study.models[name] for name in ("plain", "symbols + shape + rows")})
+    data = write_tasks_file(tmp_path / "rules.json", [*CLEAN])
+    against = write_tasks_file(tmp_path / "against.json", [SECRET])
+    short = (
+        "steps=2",
+        "save-every=2",
+        "examples-per-batch=1",
+        "max-symbols=120",
+        "validation-puzzles=1",
+        "hold-out=0.6",
+    )
+    options: dict[str, Any] = {"over": (), "seeds": 1, "set": ("generate.n-views=1", "generate.max-new-tokens=4")}
+    config = study_of(
+        tmp_path,
+        "encoders",
+        n_tasks=2,
+        train=(*short, "precision=fp32", f"data={data}", f"against={against}"),
+        **options,
+    )
+    rows, _ = quietly(config, study=study)
+    assert [(each.name, each.n_tasks) for each in rows] == [(name, 2) for name in study.models]
+    assert {"table.md", "trainings.md", "curves.svg"} <= {path.name for path in (tmp_path / "study").iterdir()}
+    seen = [
+        json.loads(path.read_text())["encoder"] for path in sorted((tmp_path / "study").glob("models/seed-0/*/arc*"))
+    ]
+    assert seen == ["minimal", "shape+rows+replace('ñò÷ûąćďęĚĞ')+minimal"]
+
+
 def test_hours_that_are_too_few_for_a_seed_train_none_of_its_models(few_probed_steps: None, tmp_path: Path) -> None:
     from train_data import CLEAN, write_tasks_file
 

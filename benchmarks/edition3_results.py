@@ -39,6 +39,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -226,14 +227,9 @@ def leaks_of(facts: Row, options: Options) -> Row:
     known = {name: settings[name] for name in ("hold_out", "seed")}
     against = tuple(settings["against"])
     now = load_mixture(TrainConfig(Path(), tuple(data), drop_leaks=True, against=against, **known)).leaks
-    then = set(facts["leaks_left_out"])
-    rules = {leak.split(":")[0] for leak in then}
-    return {
-        "against": list(against),
-        "left_out": len(then),
-        "found_now": len(now),
-        "trained_on": [leak for leak in now if leak.split(":")[0] not in rules],
-    }
+    then = facts["leaks_left_out"]
+    more = sorted((Counter(now) - Counter(then)).elements())
+    return {"against": list(against), "left_out": len(then), "found_now": len(now), "trained_on": more}
 
 
 # recipe ---------------------------------------------------------------------------------------------------------------

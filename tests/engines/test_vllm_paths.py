@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,14 +26,15 @@ from arc_kaggle.engines.choice import max_rank
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.vllm.adapters import PREFIX, Shelf
 from arc_kaggle.engines.vllm.call import MOST_LOSSES, Call
-from arc_kaggle.engines.vllm.messages import Ask, Heard
-from arc_kaggle.engines.vllm.process import ProcessLost
+from arc_kaggle.engines.vllm.messages import Ask, Heard, Served
+from arc_kaggle.engines.vllm.process import ProcessLost, VLLMProcess
 from arc_kaggle.engines.vllm.token_paths import Answering, BeamSearch, PathScoring, Searching, TokenPaths
 from arc_kaggle.errors import ArcKaggleError, ConfigError, EngineError, ModelError
 from arc_kaggle.models.loading import LoadedModel, save_model
 from arc_kaggle.run.worker.engine_setup import InTurns, OnHF, PublishingTuner, own_gpu
 from arc_kaggle.run.worker.main import load_method
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.threads import SPIN_COUNT, WAITS
 from arc_kaggle.text.tokens import Example, TokenIds
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 from arc_kaggle.tuning.tuner import InProcessTuner
@@ -364,6 +366,20 @@ def test_a_missing_accelerator_names_the_extra_too(tmp_path: Path, monkeypatch: 
     ):
         import_unsloth()
     assert {name: os.environ[name] for name in SWITCHES} == SWITCHES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_process_is_told_how_threads_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether vLLM is there or not: that is found out later."""
+    for name in WAITS:
+        monkeypatch.delenv(name, raising=False)
+    started = VLLMProcess(Served(tmp_path, "float32", 2, 16, 64), VLLMConfig(), {}).process
+    try:
+        found = Path(f"/proc/{started.pid}/environ").read_text().split("\0")
+    finally:
+        started.kill()
+        started.wait()
+    assert f"GOMP_SPINCOUNT={SPIN_COUNT}" in found
 
 
 @pytest.mark.parametrize("name", ["cache_gb", "max_rows", "patience_seconds", "growth_gb"])

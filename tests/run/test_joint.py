@@ -27,6 +27,7 @@ from arc_kaggle.run import joint
 from arc_kaggle.run.joint import JointStage
 from arc_kaggle.run.solve import solve
 from arc_kaggle.system.deadline import Deadline
+from arc_kaggle.system.threads import SPIN_COUNT, WAITS
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tuning.pretrained import attach
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
@@ -76,6 +77,17 @@ def run(stage: JointStage, wait: Callable[[float], None] = time.sleep) -> Path |
 def log_probs(out: Path) -> list[float]:
     lines = [line for path in sorted(out.glob("predictions/*")) for line in path.read_text().splitlines()]
     return [json.loads(line)["log_prob"] for line in lines]
+
+
+def test_every_process_of_it_is_told_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five threads are shared out among four processes, for a step has to be shared evenly."""
+    for name in (*WAITS, "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    found = list(JointStage(config_of(tmp_path, device="cpu"), tmp_path / "joint", Deadline.never())._environments())
+    assert [each["RANK"] for each in found] == ["0", "1", "2", "3"]
+    assert {each["OMP_NUM_THREADS"] for each in found} == {"1"}
+    assert {each["GOMP_SPINCOUNT"] for each in found} == {SPIN_COUNT}
 
 
 @pytest.mark.usefixtures("in_one_process")

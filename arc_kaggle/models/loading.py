@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from arc_kaggle.config.engines import FOUR_BIT_SKIP
-from arc_kaggle.config.model import CARD_FILE, ModelOptions
+from arc_kaggle.config.model import CARD_FILE, ModelOptions, has_grid_positions
 from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
@@ -130,12 +130,14 @@ def load_asked(options: ModelOptions) -> LoadedModel:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, as transformers has it. Raises ModelError for one that cannot be read."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedConfig
 
     if not folder.is_dir():  # transformers would look for its name on a network
         raise ModelError(f"model folder {folder}: found no such folder, expected one with a tokenizer")
+    # transformers would warn of a model type that it knows only where a network of it was loaded
+    known = {"config": PreTrainedConfig()} if has_grid_positions(folder) else {}
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, **known)
     except Exception as error:  # its libraries raise what they like
         raise ModelError(f"model folder {folder}: found no tokenizer that can be read: {one_line(error)}") from error
 

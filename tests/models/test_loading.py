@@ -14,8 +14,8 @@ from models import logits_of, weights_of
 
 from arc_kaggle.errors import ArcKaggleError, ModelError, PromptError
 from arc_kaggle.models.card import CARD_FILE, read_card
-from arc_kaggle.models.loading import LoadedModel, load_model, pick_precision, save_model, types_of
-from arc_kaggle.models.new_model import new_model
+from arc_kaggle.models.loading import LoadedModel, load_model, load_tokenizer, pick_precision, save_model, types_of
+from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.text.box_tokenizer import SYMBOLS, box_tokenizer
 
 MODEL = new_model(64, 2, 0)
@@ -176,6 +176,25 @@ def test_a_tokenizer_that_merges_digits_is_refused(folder: Path, pattern: str) -
     write_merging_tokenizer(folder, pattern)
     with pytest.raises(ArcKaggleError, match=r"^tokenizer: .* it merges"):
         load(folder)
+
+
+def test_the_tokenizer_of_a_gridlm_is_read_where_its_type_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that load no network do not register the type, and transformers would warn of it."""
+    from transformers import AutoConfig
+
+    model = new_grid_model(32, 1, 0)
+    save_model(model, tmp_path, "box", {})
+
+    def unknown(*_: object, **__: object) -> None:
+        raise AssertionError("found a look at the config, expected none")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unknown)
+    found = load_tokenizer(tmp_path)
+    assert found.get_vocab() == model.tokenizer.get_vocab()
+    names = ("bos_token", "eos_token", "pad_token")
+    assert [getattr(found, name) for name in names] == ["<bos>", "<eos>", "<pad>"]
 
 
 def test_the_box_tokenizer_is_one_token_a_symbol() -> None:

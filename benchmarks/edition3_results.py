@@ -28,8 +28,8 @@ Expected, written down before anything ran: without TTFT 2% of the outputs of ar
 TTFT 9%, joint + TTFT 11% (the aim is 12%), with one view 5%; of arc2:evaluation 0 to 2 tasks of 120 whatever is done;
 100 or 200 steps at 1.5e-3 chosen, Muon no better; joint alone between none and single, joint + single ahead of single
 by less than its interval; on the pretrained model no evidence among the four. The loss falls by a power of the tokens
-near -0.15 until the learning rate falls, which takes another 10%; ten times the tokens buy 0.05 nats and three points of
-solved puzzles, in doubt by as much.
+near -0.15 until the learning rate falls, which takes another 10%; ten times the tokens buy 0.05 nats and three points
+of solved puzzles, in doubt by as much.
 """
 
 from __future__ import annotations

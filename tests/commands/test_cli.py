@@ -198,8 +198,8 @@ def test_show_in_the_terminal(what: str, tasks: str, capsys: pytest.CaptureFixtu
     expected: dict[str, Any] = {
         "task": "test 0: 1x2 → 1x2\n5 6   →  5 6",
         "view": "quarter turn left",
-        "training_prompt": "tokens, 3 trained",  # row, cell, end
-        "query_prompt": "tokens, 5 trained",  # the answer, rows named, and its end
+        "training_prompt": "tokens, [23] trained",  # cell and end; the row before them where the encoder names it
+        "query_prompt": "tokens, [45] trained",  # the answer and its end, likewise
     }
     assert re.search(expected[what], out.replace(" \n", "\n"))
 

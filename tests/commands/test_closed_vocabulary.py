@@ -16,7 +16,7 @@ SENTENCE = "expected it to take every text of the encoder and of the prompt form
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", "--tasks", "{tasks}", "--what", "training_prompt", "--encoder", "minimal"], SENTENCE),
+        (["show", "--tasks", "{tasks}", "--what", "training_prompt", "--encoder", "rows+minimal"], SENTENCE),
         (["fit", "--tokenizer", "{box}", "--tasks", "{tasks}"], SENTENCE),
         (["fit", "--tokenizer", "{box}", "--tasks", "{tasks}", "--prompt", "chat"], "found none in the tokenizer"),
         (["fit", "--tokenizer", "{empty}", "--tasks", "{tasks}", "--prompt", "chat"], "found no tokenizer that can be"),

@@ -330,12 +330,13 @@ def test_what_is_lacking_is_refused_by_name_before_anything_is_loaded(
     tmp_path: Path, options: dict[str, Any], refusal: str
 ) -> None:
     with pytest.raises(EngineError, match=refusal):
-        SolveConfig("arc1:training", tmp_path, **options)
+        SolveConfig("arc1:training", tmp_path, model=tmp_path / "any", **options)
 
 
 def test_too_high_a_rank_is_refused_before_the_run(tmp_path: Path) -> None:
     def config(rank: int) -> SolveConfig:
-        return SolveConfig("arc1:training", tmp_path, engine="vllm", tune=TuneConfig(lora=LoraConfig(rank)))
+        tune = TuneConfig(lora=LoraConfig(rank))
+        return SolveConfig("arc1:training", tmp_path, model=tmp_path / "any", engine="vllm", tune=tune)
 
     assert [max_rank(config(rank)) for rank in (1, 2, 32, 300)] == [1, 8, 32, 320]
     with pytest.raises(ConfigError, match=r"option tune.lora.rank: found 513, expected 512 or less"):
@@ -373,12 +374,11 @@ def test_the_process_is_told_how_threads_wait(tmp_path: Path, monkeypatch: pytes
     """Whether vLLM is there or not: that is found out later."""
     for name in WAITS:
         monkeypatch.delenv(name, raising=False)
-    started = VLLMProcess(Served(tmp_path, "float32", 2, 16, 64), VLLMConfig(), {}).process
+    started = VLLMProcess(Served(tmp_path, "float32", 2, 16, 64), VLLMConfig(), {})
     try:
-        found = Path(f"/proc/{started.pid}/environ").read_text().split("\0")
+        found = Path(f"/proc/{started.process.pid}/environ").read_text().split("\0")
     finally:
-        started.kill()
-        started.wait()
+        started.close()
     assert f"GOMP_SPINCOUNT={SPIN_COUNT}" in found
 
 

@@ -168,6 +168,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return serve(options)
+    if "one thread" not in options.settings:
+        parser.error("option settings: found no 'one thread', by which fair shares and equal numbers are told")
     children = {name: start(SETTINGS[name], options) for name in options.settings}
     idle = rounds(children, options.repeats)
     beside = idle

@@ -359,6 +359,8 @@ def evaluate_set(name: str, options: Options) -> Row:
     whole = replace(evaluation, columns=(*evaluation.columns, column))
     write_json(place / "evaluation.json", evaluation_json(whole))
     before = edition_2(name, options, shared)
+    if other := [each for each, digest in before.digests.items() if evaluation.digests.get(each, digest) != digest]:
+        raise SystemExit(f"{name}: found other grids of {other[0]} than edition 2 was judged on, expected the same")
     columns = {each.recipe: each for each in whole.columns}
     tuned = next(each for each in whole.columns if each.recipe not in (NO_TUNING, column.recipe))
     found = [compare("joint", column, tuned), *against_edition_2(columns, before)]
@@ -373,7 +375,7 @@ def evaluate_within(options: Options, models: tuple[Path, ...], out: Path, **sha
     """An evaluation of all tasks. Raises Unfinished where the minutes of the step were too few."""
     limit = max(0.01, options.minutes_left)
     evaluation = evaluate(EvaluateConfig(models, out=out, time_limit_minutes=limit, **shared))
-    if not evaluation.is_complete or not evaluation.columns:
+    if not evaluation.is_complete or len(evaluation.columns) < 2:
         n_done = [column.n_tasks for column in evaluation.columns]
         raise Unfinished(f"{out}: {n_done} of {evaluation.n_selected} tasks are done")
     return evaluation

@@ -106,17 +106,35 @@ def test_prompts_and_common_beginnings_are_fed_once(monkeypatch: pytest.MonkeyPa
 def test_trees_go_through_window_by_window(
     model: LoadedModel, expected: list[list[float]], max_width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widths, feed = [], Forward.logits
+    sizes, feed = [], Forward.logits
 
     def spy(forward: Forward, spans: Any, width: int) -> Any:
-        widths.append(width)
+        sizes.append(width * len(forward.memory.starts))
         return feed(forward, spans, width)
 
     monkeypatch.setattr(Forward, "logits", spy)
     monkeypatch.setattr("arc_kaggle.engines.hf.engine.max_width", lambda *_: max_width)
     assert_close(score(HFEngine(model)), expected)
-    assert len(widths) > 5
-    assert max(widths) <= max_width
+    assert len(sizes) > 5
+    assert max(sizes) <= max_width * len(PROMPTS)
+
+
+def test_rows_that_are_through_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores stay; a long trie beside three short ones goes on by itself."""
+    model, n_rows, feed = lively_model(0), [], Forward.logits
+
+    def spy(forward: Forward, spans: Any, width: int) -> Any:
+        n_rows.append(len(forward.memory.starts))
+        return feed(forward, spans, width)
+
+    monkeypatch.setattr(Forward, "logits", spy)
+    monkeypatch.setattr("arc_kaggle.engines.hf.engine.max_width", lambda *_: 8)
+    prompts = random_prompts([20, 30, 25, 22])
+    candidates = [random_prompts([n] * 3, seed=n) for n in (4, 60, 5, 6)]
+    found = dict(HFEngine(model).score(prompts, candidates, Deadline.never()))
+    expected = [[score_slowly(model, p, ids) for ids in own] for p, own in zip(prompts, candidates, strict=True)]
+    assert_close([found[i] for i in range(4)], expected)
+    assert n_rows[0] == 4 and n_rows[-1] == 1
 
 
 def test_a_tree_has_every_common_beginning_once() -> None:

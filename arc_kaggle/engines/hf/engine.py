@@ -98,7 +98,8 @@ class HFEngine:
         for numbers in self._batches(rows, trees, adapters):
             batch = [rows[number] for number in numbers]
             forward = self._forward(batch, max(trees[number] for number in numbers), adapters)
-            scoring = TrieScoring(forward, batch, costs, max_width(self.model.network, len(batch), costs))
+            most = len(batch) * max_width(self.model.network, len(batch), costs)
+            scoring = TrieScoring(forward, batch, costs, most)
             for row in scoring.run(deadline, self.bucket):
                 yield row.position, row.nlls
 

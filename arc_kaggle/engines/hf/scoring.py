@@ -114,29 +114,45 @@ class TrieScoring:
 
     forward: Forward
     rows: Sequence[ScoredRow]
+    """Those that the forward pass still has."""
     costs: PassCosts
-    max_width: int
+    max_tokens: int
+    """Most tokens of all rows in one forward, padding among them."""
 
     def run(self, deadline: Deadline, bucket: int) -> Iterator[ScoredRow]:
         """Yield all rows at the end; candidates that the deadline came before have NaN."""
-        self.forward.prefill([row.prompt for row in self.rows], bucket, self.costs.most, deadline)
-        for number in range(max(len(row.tries) for row in self.rows)):
-            self._score([row.tries[number] if number < len(row.tries) else None for row in self.rows], deadline)
-        yield from self.rows
+        rows = self.rows
+        self.forward.prefill([row.prompt for row in rows], bucket, self.costs.most, deadline)
+        for number in range(max(len(row.tries) for row in rows)):
+            self._score(number, deadline)
+        yield from rows
 
-    def _score(self, tries: Sequence[Trie | None], deadline: Deadline) -> None:
-        sizes = np.array([trie.n_tokens if trie else 0 for trie in tries])
+    def _score(self, number: int, deadline: Deadline) -> None:
+        """Feed the tries of this number, or what the deadline leaves of them."""
         begin = 0
-        while begin < sizes.max() and not deadline.passed:
-            left = [np.ones(size) for size in np.maximum(sizes - begin, 0)]
-            end = begin + best_width(left, self.costs.step, self.max_width)
-            self._feed(tries, begin, end)
-            begin = end
-        for row, trie in zip(self.rows, tries, strict=True):
-            if trie and begin < trie.n_tokens:
-                row.nlls[trie.reads.owners] = np.nan
-        for number in range(len(tries)):
-            self.forward.memory.release(number, [])
+        while (left := self._left(number, begin)).any() and not deadline.passed:
+            width = best_width([np.ones(n) for n in left], self.costs.step, self.max_tokens // len(self.rows))
+            tries = [row.tries[number] if n else None for row, n in zip(self.rows, left, strict=True)]
+            self._feed(tries, begin, begin + width)
+            begin += width
+            self._keep(number, begin)
+        for place, (row, n_left) in enumerate(zip(self.rows, self._left(number, begin), strict=True)):
+            if n_left:
+                row.nlls[row.tries[number].reads.owners] = np.nan
+            self.forward.memory.release(place, [])
+
+    def _left(self, number: int, begin: int) -> NDArray[np.int64]:
+        """Tokens behind offset `begin` of each row's trie of this number, (rows,)."""
+        sizes = [row.tries[number].n_tokens if number < len(row.tries) else 0 for row in self.rows]
+        return np.maximum(np.array(sizes) - begin, 0)
+
+    def _keep(self, number: int, begin: int) -> None:
+        """Rows that are through ride along, as padding, until they are half of the batch."""
+        left = self._left(number, begin)
+        kept = [place for place, row in enumerate(self.rows) if left[place] or number + 1 < len(row.tries)]
+        if kept and 2 * len(kept) <= len(self.rows):
+            self.forward.keep(kept)
+            self.rows = [self.rows[place] for place in kept]
 
     def _feed(self, tries: Sequence[Trie | None], begin: int, end: int) -> None:
         """Feed the tokens of all tries from one offset to another, and look up the tokens behind them."""

@@ -144,7 +144,8 @@ class TrieScoring:
     def _left(self, number: int, begin: int) -> NDArray[np.int64]:
         """Tokens behind offset `begin` of each row's trie of this number, (rows,)."""
         sizes = [row.tries[number].n_tokens if number < len(row.tries) else 0 for row in self.rows]
-        return np.maximum(np.array(sizes) - begin, 0)
+        left: NDArray[np.int64] = np.maximum(np.array(sizes) - begin, 0)
+        return left
 
     def _keep(self, number: int, begin: int) -> None:
         """Rows that are through ride along, as padding, until they are half of the batch."""

@@ -1,4 +1,4 @@
-"""Imports the models of transformers without scikit-learn and SciPy, a quarter of the time of all imports of a process.
+"""Imports the models of transformers without scikit-learn and SciPy, a fifth of the time of all imports of a process.
 
 Only assisted decoding with a confidence threshold and losses of object detection ask for them, and nothing here does
 either. Import this module before the first name of transformers that leads to its models.

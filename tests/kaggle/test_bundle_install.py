@@ -310,6 +310,30 @@ def test_a_kept_package_may_be_any_build_unless_one_is_named(
             list(installer._check_kept(manifest))
 
 
+@pytest.mark.parametrize(
+    ("broken", "said"), [("import peft", "package peft cannot"), ("", "the model in the box cannot")]
+)
+def test_the_package_that_breaks_the_forward_pass_is_named(
+    broken: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is imported by the forward pass, once; what it does not import, and each alone after it failed, by itself."""
+    ran: list[str] = []
+
+    def run(words: Sequence[str], failure: str) -> None:
+        ran.append(words[-1])
+        if fails and words[-1] in (installer.FORWARD_PASS, broken):
+            raise installer.InstallError(failure)
+
+    monkeypatch.setattr(installer, "_run", run)
+    manifest = {"imports": ["torch", "peft", "vllm", "arc_kaggle"], "gpu_imports": []}
+    fails = False
+    installer.check_works(manifest, without_gpu=False)
+    assert ran == ["import vllm", installer.FORWARD_PASS]
+    fails = True
+    with pytest.raises(installer.InstallError, match=said):
+        installer.check_works(manifest, without_gpu=False)
+
+
 def test_a_bundle_by_itself_needs_no_mount(tmp_path: Path) -> None:
     folder = mounted(tmp_path)
     assert installer.choose_bundle(tmp_path / "nowhere", beside=folder) == folder

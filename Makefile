@@ -6,6 +6,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 JOBS ?= auto
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE  # else every process that a test starts compiles the package anew
 OUT ?= out/dry-run
 
 .PHONY: dry-run test all-tests quick test-without-torch lint clean real-model test-real test-backends test-kaggle

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import OptimConfig
-from arc_kaggle.models import grid_lm
+from arc_kaggle.models import grid_network as grid
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.files import write_json
 from arc_kaggle.text.tokens import NOT_TRAINED
@@ -117,11 +117,11 @@ def turns_of_order(places: Tensor, head_dim: int) -> Tensor:
 
 def turns_of_grids(places: Tensor, head_dim: int) -> Tensor:
     """Rotary positions that count grids where the model counts pairs."""
-    angles = (places.float() @ grid_lm.frequencies(head_dim, places.device))[:, None]
+    angles = (places.float() @ grid.frequencies(head_dim, places.device))[:, None]
     return torch.polar(torch.ones_like(angles), angles)
 
 
-attend = grid_lm.Attention.forward
+attend = grid.Attention.forward
 
 
 def attend_from_own_place(self: Any, hidden: Tensor, turns: tuple[Tensor, Tensor], mask: Any, cache: Any) -> Tensor:
@@ -153,10 +153,10 @@ def optim(rate: float = RATE, **options: Any) -> OptimConfig:
 VARIANTS = {
     BASE: Variant(),
     "coordinate vocabulary, 1-D positions": Variant({"architecture": "llama", "encoder": "coordinates"}),
-    "embeddings of places, 1-D positions": Variant(patch=lambda: patched(grid_lm, "turns_of", turns_of_order)),
+    "embeddings of places, 1-D positions": Variant(patch=lambda: patched(grid, "turns_of", turns_of_order)),
     "rotary places without embeddings": Variant(change=without_embedded_places),
-    "grid index instead of pair index": Variant(patch=lambda: patched(grid_lm, "turns_of", turns_of_grids)),
-    "queries at their own place": Variant(patch=lambda: patched(grid_lm.Attention, "forward", attend_from_own_place)),
+    "grid index instead of pair index": Variant(patch=lambda: patched(grid, "turns_of", turns_of_grids)),
+    "queries at their own place": Variant(patch=lambda: patched(grid.Attention, "forward", attend_from_own_place)),
     "no norm of queries and keys": Variant(change=without_qk_norm),
     "AdamW": Variant({"optim": optim(matrices="adamw")}),
     "AdamW, learning rate 1e-3": Variant({"optim": optim(1e-3, matrices="adamw")}),

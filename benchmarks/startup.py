@@ -1,9 +1,10 @@
 """Seconds from the command to the first valid submission, and to the first answer of the model.
 
     git worktree add ../earlier 305f291
-    python benchmarks/startup.py [--peer ../earlier] [--select shortest:20] [--repeats 5]
+    python benchmarks/startup.py [--peer ../earlier] [--select shortest:20] [--repeats 5] [--model FOLDER]
 
-Every start is a new process with warm files (one start before them does not count); with a peer both take turns. A
+Every start is a new process with warm files and compiled bytecode (one start before them does not count), whatever the
+environment says of bytecode; with a peer both take turns. Without --model each takes the one in its own box. A
 submission is there when submission.json holds every task; an answer when the first line lies in predictions/. Then the
 run is ended. `import` is `import arc_kaggle` alone, beside what numpy takes of it. Prints a JSON object last.
 
@@ -32,16 +33,23 @@ POLL_SECONDS = 0.002
 MOST_SECONDS = 120.0
 
 
-def start(root: Path, select: str) -> dict[str, float]:
+def environment_of(root: Path) -> dict[str, str]:
+    """Of a process that runs a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
+
+
+def start(root: Path, select: str, model: Path | None) -> dict[str, float]:
     """Seconds to the first submission and to the first answer of a run of a checkout."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         words = ["solve", "--tasks", "arc1:evaluation", "--select", select, "--out", str(out), "--scratch", folder]
+        words += ["--model", str(model.resolve())] if model else []
         command = [sys.executable, "-m", "arc_kaggle.cli", *words]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
+        options = {"cwd": root, "env": environment_of(root), "start_new_session": True}
         began = time.perf_counter()
-        quiet = subprocess.DEVNULL
-        run = subprocess.Popen(command, cwd=root, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
         found: dict[str, float] = {}
         try:
             while len(found) < 2:
@@ -66,7 +74,7 @@ def is_whole(path: Path) -> bool:
 def import_seconds(root: Path, what: str) -> float:
     """Seconds of a process that imports a package and ends."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {what}"], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", f"import {what}"], check=True, cwd=root, env=environment_of(root))
     return time.perf_counter() - began
 
 
@@ -75,12 +83,13 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="a checkout of an earlier state")
     parser.add_argument("--select", default="shortest:20")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--model", type=Path)
     options = parser.parse_args()
     roots = {"ours": ROOT} | ({"peer": options.peer.resolve()} if options.peer else {})
     seconds: dict[str, list[float]] = defaultdict(list)
     for repeat in range(-1, options.repeats):
         for name, root in roots.items():
-            found = {**start(root, options.select), "import": import_seconds(root, "arc_kaggle")}
+            found = {**start(root, options.select, options.model), "import": import_seconds(root, "arc_kaggle")}
             for what, taken in found.items() if repeat >= 0 else ():
                 seconds[f"{name}, {what}"].append(taken)
         if repeat >= 0:
@@ -89,7 +98,7 @@ def main() -> None:
         "benchmark": "startup",
         "commit": commit(),
         "cores": os.cpu_count(),
-        "select": options.select,
+        "arguments": sys.argv[1:],
         "seconds": {name: [round(each, 3) for each in row] for name, row in seconds.items()},
         "medians": {name: round(median(row), 3) for name, row in seconds.items()},
     }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from arc_kaggle.engines.base import Completion, Engine
+from arc_kaggle.models.grid_network import GridNetwork, GridSizes
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.system.deadline import Deadline
@@ -38,9 +39,10 @@ def lively_model(seed: int, kind: str = "llama") -> LoadedModel:
     """A model whose large random weights make its answers differ, and end after different numbers of tokens.
 
     `gpt2` learns absolute positions: it alone notices when all positions of a row are off by the same number.
+    `grid alone` is the network of `grid` without transformers, as workers load it.
     """
     model = new_model(64, 2, seed)
-    if kind == "grid":
+    if kind.startswith("grid"):
         model = new_grid_model(64, 2, seed)
     elif kind != "llama":
         model = replace(model, network=NETWORKS[kind]().eval())
@@ -48,7 +50,14 @@ def lively_model(seed: int, kind: str = "llama") -> LoadedModel:
         for parameter in model.network.parameters():
             if parameter.ndim >= 2:
                 parameter.mul_(10)
-    return model
+    return alone(model) if kind == "grid alone" else model
+
+
+def alone(model: LoadedModel) -> LoadedModel:
+    """A GridLM as the same network without transformers."""
+    network = GridNetwork(GridSizes(model.network.config.to_dict()))
+    network.load_state_dict(model.network.state_dict())
+    return replace(model, network=network.eval())
 
 
 def _gpt2() -> Any:

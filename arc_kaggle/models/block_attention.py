@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from arc_kaggle.models.grid_network import Attend, GridNetwork
 
 BLOCK = 192
 """Queries of a block. What a smaller one saves behind the causal mask it loses in smaller products."""
@@ -62,18 +65,22 @@ def _later(n: int) -> Tensor:
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    otherwise: Attend | None = None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it; queries, keys and values (batch, heads, time, size).
 
-    Rows that are masked, packed, long, or share keys between heads go to torch's own kernel; so does fp32, in which
-    blocks gain nothing.
+    Rows that are masked, packed, long, or share keys between heads go to torch's own kernel, by way of `otherwise` or
+    of transformers; so does fp32, in which blocks gain nothing.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     plain = attention_mask is None and key.shape == query.shape and not options.get("dropout") and value.requires_grad
     if not plain or query.shape[2] > LONGEST or value.dtype == torch.float32:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)[0], None
+        return (otherwise or _stock())(module, query, key, value, attention_mask, **options)[0], None
     scale = options.get("scaling") or query.shape[3] ** -0.5
     heads = [each.flatten(0, 1) for each in (query, key, value)]
     with torch.autocast("cpu", enabled=False):
@@ -81,15 +88,25 @@ def attend(
     return output.view(query.shape).transpose(1, 2), None
 
 
+def _stock() -> Attend:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    return sdpa_attention_forward  # type: ignore[no-any-return]
+
+
 @contextmanager
 def by_blocks(network: Any) -> Iterator[None]:
     """Within it a network on a CPU that uses torch's kernel attends by blocks; others stay as they are."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
     before = network.config._attn_implementation
     if before != "sdpa" or network.device.type != "cpu":
         yield
         return
+    if isinstance(network, GridNetwork):
+        with network.attending_by(partial(attend, otherwise=network.kernel.attention)):
+            yield
+        return
+    from transformers import AttentionInterface, AttentionMaskInterface
+
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])
     network.set_attn_implementation(NAME)

@@ -15,11 +15,12 @@ from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.models.four_bit import keep_one_layout, nf4_options
-from arc_kaggle.models.weight_files import load_network, one_line
+from arc_kaggle.models.weight_files import load_grid_network, load_network, one_line
 from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.presets import Preset, changed, find_preset
 from arc_kaggle.text.tokenizer_checks import check_notation
+from arc_kaggle.text.tokenizer_file import FileTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -122,10 +123,26 @@ def types_of(device: torch.device, precision: str, all_trained: bool) -> tuple[t
 
 
 def load_asked(options: ModelOptions) -> LoadedModel:
-    """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`."""
+    """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`.
+
+    A GridLM to which no adapter will be attached is loaded without transformers: half of what such a process takes to
+    start would be to import that.
+    """
+    attached = options.tune.weights == "lora" or options.adapter or options.four_bit
+    if has_grid_positions(options.model) and not attached and next(options.model.glob("*.safetensors"), None):
+        return _load_grid_model(options)
     where = options.model, options.precision, options.device
     four_bit = options.four_bit, options.card_folder, options.four_bit_skip
     return load_model(*where, options.prompt, options.encoder, *four_bit, all_trained=options.tune.weights == "all")
+
+
+def _load_grid_model(options: ModelOptions) -> LoadedModel:
+    device = pick_device(options.device)
+    chosen = pick_precision(device, options.precision)
+    dtype, autocast = types_of(device, chosen, options.tune.weights == "all")
+    network, tokenizer = load_grid_network(options.model, dtype).to(device), FileTokenizer(options.model)
+    preset = pick_preset(options.card_folder, tokenizer, options.prompt, options.encoder)
+    return in_notation(network, preset.notation(tokenizer), autocast)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

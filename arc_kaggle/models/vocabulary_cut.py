@@ -135,7 +135,7 @@ def shrink(network: Any, kept: Sequence[int]) -> None:
     new_ids = {token_id: new_id for new_id, token_id in enumerate(kept)}
     embeddings.num_embeddings = head.out_features = network.config.vocab_size = len(kept)
     embeddings.padding_idx = new_ids.get(embeddings.padding_idx)
-    for config in (network.config, network.generation_config):
+    for config in (network.config, getattr(network, "generation_config", network.config)):
         for name in SPECIAL_IDS:
             old = getattr(config, name, None)
             setattr(config, name, new_ids.get(old) if isinstance(old, int) else None)

@@ -12,10 +12,13 @@ from textwrap import shorten
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from arc_kaggle.config.adapter import ADAPTER_FILE
 from arc_kaggle.errors import ModelError
+from arc_kaggle.models.grid_network import GridNetwork, GridSizes
 from arc_kaggle.models.memory_formulas import check_layers
+from arc_kaggle.system.inputs import read_json_file
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
 N_NAMED = 3
@@ -45,6 +48,34 @@ def load_network(folder: Path, dtype: torch.dtype, **options: Any) -> Any:
     mismatched = [name for name, *_ in info["mismatched_keys"]]
     names = {"missing": info["missing_keys"], "unexpected": info["unexpected_keys"], "of another shape": mismatched}
     _check_names(f"model folder {folder}", names, "those of its config.json")
+    return network
+
+
+def load_grid_network(folder: Path, dtype: torch.dtype) -> GridNetwork:
+    """The GridLM of a folder without transformers, which takes longer to import than such a network to load.
+
+    The folder must hold exactly the tensors of its config. Raises ModelError.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    check_model_folder(folder)
+    check_layers(folder)
+    try:
+        network, found = GridNetwork(GridSizes(read_json_file(folder / "config.json"))), dict[str, Tensor]()
+        for path in sorted(folder.glob("*.safetensors")):
+            found.update(load_file(path))
+    except (OSError, ValueError, AttributeError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model folder {folder}: {one_line(error)}") from error
+    expected = network.state_dict()
+    both = expected.keys() & found.keys()
+    names = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "of another shape": {name for name in both if expected[name].shape != found[name].shape},
+    }
+    _check_names(f"model folder {folder}", names, "those of its config.json")
+    network.load_state_dict({name: tensor.to(dtype) for name, tensor in found.items()}, assign=True)
     return network
 
 

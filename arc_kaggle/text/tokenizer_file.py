@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,22 @@ from arc_kaggle.tasks.entries import read_json
 
 
 class FileTokenizer:
-    """A tokenizer.json, and the begin and end tokens that the tokenizer_config.json beside it names."""
+    """A tokenizer.json, and what the tokenizer_config.json beside it says: special tokens and the longest prompt."""
 
     def __init__(self, path: Path) -> None:
         self.tokenizer = open_tokenizer(path)
         beside = tokenizer_file(path).with_name("tokenizer_config.json")
         config = read_json(beside) if beside.is_file() else {}
-        self.bos_token, self.eos_token = (_token_text(config.get(name)) for name in ("bos_token", "eos_token"))
+        names = ("bos_token", "eos_token", "pad_token")
+        self.bos_token, self.eos_token, self.pad_token = texts = [_token_text(config.get(name)) for name in names]
+        ids = [None if text is None else self.tokenizer.token_to_id(text) for text in texts]
+        self.bos_token_id, self.eos_token_id, self.pad_token_id = ids
+        self.model_max_length: int = config.get("model_max_length", sys.maxsize)
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """Under the name that transformers has for it: many texts are tokenized by it in one call."""
+        return self.tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids

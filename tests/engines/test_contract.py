@@ -66,7 +66,7 @@ ENGINES: dict[str, Callable[[], Candidate]] = {
     "fake": fake,
     "hf": hf,
     "hf, small batches": lambda: hf(tokens_per_batch=300, bucket=1),
-    "hf, grid positions": lambda: hf(tokens_per_batch=300, kind="grid", seed=1),
+    "hf, grid positions": lambda: hf(tokens_per_batch=300, kind="grid alone", seed=1),
     **({"vllm": vllm} if find_spec("vllm") else {}),  # in an environment of its own: make test-backends
 }
 """Every engine there is; a new one joins here."""

@@ -43,7 +43,7 @@ from arc_kaggle.text.tokens import TokenIds
 LENGTHS = [1, 200, 2, 63, 64, 65, 7, 130, 31, 100, 3, 90, 17, 128, 5, 44]
 LIMITS = [12, 9, 30, 12, 12, 3, 20, 12, 0, 30, 12, 1, 12, 12, 25, 12]
 PROMPTS = random_prompts(LENGTHS)
-MODELS = [("llama", 0), ("llama", 1), ("qwen2", 0), ("gpt2", 0), ("grid", 0)]
+MODELS = [("llama", 0), ("llama", 1), ("qwen2", 0), ("gpt2", 0), ("grid alone", 0)]
 TOLERANCE = 1e-4
 OF_THE_COMPILER = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 

@@ -71,7 +71,7 @@ def test_a_prefix_is_copied_where_that_saves_more_than_a_mask_costs(n_shared: in
     assert prefix_pays(n_shared, n_tokens, 576) is pays
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "grid"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen2", "grid alone"])
 def test_answers_are_those_of_whole_prompts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively_model(0, kind)
     monkeypatch.setattr("arc_kaggle.engines.hf.forward.prefix_pays", lambda n_shared, n_tokens, width: True)

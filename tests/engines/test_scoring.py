@@ -40,7 +40,7 @@ CANDIDATES[4] = []
 CANDIDATES[5] = [np.array([], dtype=np.int64), np.array([3]), np.array([3, 2])]
 
 
-@pytest.fixture(params=["llama", "qwen2", "gpt2", "grid"], scope="module")
+@pytest.fixture(params=["llama", "qwen2", "gpt2", "grid alone"], scope="module")
 def model(request: pytest.FixtureRequest) -> LoadedModel:
     return lively_model(0, request.param)
 

@@ -124,7 +124,7 @@ def drafts_for(expected: Sequence[Expected], model: LoadedModel, kind: str) -> l
     return drafts
 
 
-MODELS = [("llama", 0), ("qwen2", 0), ("mistral", 0), ("gpt2", 0), ("grid", 0)]
+MODELS = [("llama", 0), ("qwen2", 0), ("mistral", 0), ("gpt2", 0), ("grid alone", 0)]
 
 
 @pytest.fixture(params=MODELS, ids=lambda item: f"{item[0]}-{item[1]}", scope="module")
@@ -310,7 +310,7 @@ GREEDY_LIMITS = [25] * len(PROMPTS)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "grid"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "grid alone"])
 def test_drafts_change_no_greedy_answer(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, rng = lively_model(seed, kind), np.random.default_rng(seed)
     plain = generate(HFEngine(model), PROMPTS, GREEDY_LIMITS)

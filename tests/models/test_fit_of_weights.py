@@ -14,9 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arc_kaggle.commands.merge import MergeConfig, merge
+from arc_kaggle.config.model import ModelOptions
 from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.errors import ModelError
-from arc_kaggle.models.loading import load_model, save_model
+from arc_kaggle.models.grid_network import GridNetwork
+from arc_kaggle.models.loading import load_asked, load_model, save_model
+from arc_kaggle.models.new_model import new_grid_model
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 Tensors = dict[str, Tensor]
@@ -59,19 +62,19 @@ def of_another_shape(part: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {name: t[:-1] if part in name else t for name, t in tensors.items()}
 
 
-@pytest.mark.parametrize(
-    ("change_all", "message"),
-    [
-        (
-            renamed,
-            r"missing model\.layers\.0\.self_attn\.q_proj\.weight; unexpected .*layers\.0\.self_attn\.query",
-        ),
-        (without(Q_PROJ), r"missing model\.layers\.0\.self_attn\.q_proj\.weight"),
-        (with_another, r"unexpected model\.layers\.7\.self_attn\.q_proj\.weight"),
-        (of_another_shape(Q_PROJ), r"of another shape model\.layers\.0\.self_attn\.q_proj\.weight"),
-    ],
-    ids=["renamed", "missing", "unexpected", "of another shape"],
-)
+MISFITS = [
+    (
+        renamed,
+        r"missing model\.layers\.0\.self_attn\.q_proj\.weight; unexpected .*layers\.0\.self_attn\.query",
+    ),
+    (without(Q_PROJ), r"missing model\.layers\.0\.self_attn\.q_proj\.weight"),
+    (with_another, r"unexpected model\.layers\.7\.self_attn\.q_proj\.weight"),
+    (of_another_shape(Q_PROJ), r"of another shape model\.layers\.0\.self_attn\.q_proj\.weight"),
+]
+KINDS_OF_MISFITS = ["renamed", "missing", "unexpected", "of another shape"]
+
+
+@pytest.mark.parametrize(("change_all", "message"), MISFITS, ids=KINDS_OF_MISFITS)
 def test_weights_that_do_not_fit_their_config_are_refused(
     base: Path, change_all: Callable[[Tensors], Tensors], message: str
 ) -> None:
@@ -79,6 +82,28 @@ def test_weights_that_do_not_fit_their_config_are_refused(
     change(base / "model.safetensors", change_all)
     with pytest.raises(ModelError, match=message):
         load_model(base, "fp32", "cpu")
+
+
+@pytest.mark.parametrize(("change_all", "message"), MISFITS, ids=KINDS_OF_MISFITS)
+def test_so_are_those_that_are_read_without_transformers(
+    tmp_path: Path, change_all: Callable[[Tensors], Tensors], message: str
+) -> None:
+    save_model(new_grid_model(64, 1, 0), tmp_path, "box", {})
+    asked = ModelOptions(model=tmp_path)
+    assert isinstance(load_asked(asked).network, GridNetwork)
+    change(tmp_path / "model.safetensors", change_all)
+    with pytest.raises(ModelError, match=message):
+        load_asked(asked)
+
+
+def test_a_config_that_lacks_a_size_is_named(tmp_path: Path) -> None:
+    save_model(new_grid_model(64, 1, 0), tmp_path, "box", {})
+    asked = ModelOptions(model=tmp_path)
+    sizes = json.loads((tmp_path / "config.json").read_text())
+    del sizes["norm_eps"]
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    with pytest.raises(ModelError, match="'norm_eps'"):
+        load_asked(asked)
 
 
 def test_absent_weights_are_named(base: Path) -> None:

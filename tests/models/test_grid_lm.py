@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models import VOCABULARY, digest, generate_slowly, lively_model, logits_of
+from models import VOCABULARY, alone, digest, generate_slowly, lively_model, logits_of, weights_of
 from torch import Tensor
 
-from arc_kaggle.config.model import has_grid_positions
+from arc_kaggle.config.model import ModelOptions, has_grid_positions
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.errors import EngineError
-from arc_kaggle.models.grid_lm import GridLM, frequencies, turn, turns_of
+from arc_kaggle.models.grid_lm import GridLM
+from arc_kaggle.models.grid_network import GridNetwork, frequencies, turn, turns_of
 from arc_kaggle.models.grid_places import places_of
-from arc_kaggle.models.loading import load_model, save_model
+from arc_kaggle.models.loading import LoadedModel, load_asked, load_model, save_model
+from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.models.new_model import new_grid_model, new_model
+from arc_kaggle.tuning.tuner import fast_on_a_cpu
 
 MODEL = lively_model(0, "grid")
 IDS = torch.from_numpy(np.random.default_rng(0).integers(VOCABULARY, size=(3, 40)))
@@ -36,6 +41,50 @@ def test_a_folder_is_loaded_by_its_type_without_code_of_its_own(tmp_path: Path) 
     assert torch.allclose(logits_of(again.network), logits_of(MODEL.network), atol=0.3)  # it is saved in bf16
     save_model(again, tmp_path / "twice", "box", {})
     assert digest(logits_of(load_model(tmp_path / "twice", "fp32").network)) == digest(logits_of(again.network))
+
+
+def gradients(model: LoadedModel, autocast: torch.dtype | None, checkpointing: bool) -> list[Tensor]:
+    """Of the loss of two rows, in the second of which there are two examples, beside each other."""
+    network: Any = model.network.train()
+    if checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    depths = torch.arange(40).repeat(3, 1)
+    depths[1] -= 25 * (depths[1] >= 25)
+    for positions in (depths, None):
+        with fast_on_a_cpu(network):
+            summed_loss(replace(model, autocast=autocast), IDS, IDS, positions)[0].backward()  # type: ignore[no-untyped-call]
+    network.gradient_checkpointing_disable()
+    found = [parameter.grad for parameter in network.parameters()]
+    network.eval().zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_without_transformers_it_is_the_same_network(autocast: torch.dtype | None, checkpointing: bool) -> None:
+    single = alone(MODEL)
+    assert torch.equal(logits_of(single.network), logits_of(MODEL.network))
+    expected, found = (gradients(model, autocast, checkpointing) for model in (MODEL, single))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0 if autocast is None else 1e-4)
+
+
+def test_to_answer_and_to_tune_all_weights_it_is_loaded_without_transformers(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path, "box", {})
+    plain = load_model(tmp_path, "fp32")
+    for recipe, kind in (("box", GridNetwork), ("none", GridNetwork), ("lora", GridLM)):
+        loaded = load_asked(ModelOptions(model=tmp_path, recipe=recipe, precision="fp32"))
+        assert isinstance(loaded.network, kind)
+        assert weights_of(loaded.network) == weights_of(plain.network)
+        assert (loaded.end_id, loaded.pad_id, loaded.autocast) == (plain.end_id, plain.pad_id, None)
+        assert loaded.notation.token_limit == plain.notation.token_limit
+        text = loaded.notation.completion(np.array([[1, 2], [3, 0]], dtype=np.int8))
+        assert loaded.notation.ids(text) == plain.notation.ids(text)
+        assert loaded.notation.tokenizer.decode(loaded.notation.ids(text)) == text
+
+
+def test_masks_that_only_transformers_reads_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"attention_mask: found 2 dimensions, expected \(batch, 1, time, slots\)"):
+        alone(MODEL).network(input_ids=IDS, attention_mask=torch.ones_like(IDS))
 
 
 def test_a_new_model_follows_its_seed() -> None:

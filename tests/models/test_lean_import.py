@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+from arc_kaggle.models.loading import save_model
+from arc_kaggle.models.new_model import new_grid_model
 
 
 def test_models_are_imported_without_scipy_and_transformers_still_knows_that_it_is_there() -> None:
@@ -13,3 +17,15 @@ def test_models_are_imported_without_scipy_and_transformers_still_knows_that_it_
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["False", "False", "True", "True"]), done.stderr
+
+
+def test_a_worker_whose_model_is_a_gridlm_answers_without_transformers(tmp_path: Path) -> None:
+    save_model(new_grid_model(64, 1, 0), tmp_path, "box", {})
+    code = (
+        "import sys; import numpy as np; from pathlib import Path; from arc_kaggle.config.solve import SolveConfig\n"
+        "from arc_kaggle.run.worker.main import load_method, probe\n"
+        "method = load_method(SolveConfig('arc1:training', Path('out'), model=Path(sys.argv[1])))\n"
+        "print(probe(method) > 0, method.tuner is not None, *{'transformers', 'torch._dynamo'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done.stderr

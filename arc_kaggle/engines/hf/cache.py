@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Cache
-from transformers.cache_utils import CacheLayerMixin
 
 from arc_kaggle.engines.hf.places import Places
 
@@ -46,16 +44,22 @@ class SlotCache:
         n_slots: int,
         dtype: torch.dtype | None,
         places: Places | None = None,
+        stock: bool = True,
     ) -> None:
+        """`stock` where the network is one of transformers, which asks a cache for more than to be updated."""
         self.starts: Slots = np.array(lengths)
         """Slots of each row's prompt, (rows,)."""
         self.used: Slots = self.starts.copy()
         """First free slot of each row, (rows,)."""
         self.target = Target(len(lengths), n_slots, dtype)
         self.layers = [SlotLayer(self.target) for _ in range(n_layers)]
-        self.cache = Cache(layers=list(self.layers))
+        self.cache: Any = _stock_cache(self.layers) if stock else self
         self.places = places
         """Of a network that is told them."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
+        """As the layer does; what a network alone asks of a cache."""
+        return self.layers[layer_idx].update(key_states, value_states)
 
     @property
     def room(self) -> list[int]:
@@ -108,14 +112,23 @@ class SlotCache:
         self.starts, self.used = self.starts[list(rows)], self.used[list(rows)]
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """Keys and values of one layer, (rows, heads, slots, size) each."""
+def _stock_cache(layers: Sequence[SlotLayer]) -> Any:
+    from transformers import Cache
+    from transformers.cache_utils import CacheLayerMixin
 
-    is_sliding = False
+    CacheLayerMixin.register(SlotLayer)
+    return Cache(layers=list(layers))
+
+
+class SlotLayer:
+    """Keys and values of one layer, (rows, heads, slots, size) each; transformers finds in it all that it asks for."""
+
+    is_sliding = is_compileable = is_croppable = False
+    supports_early_init = True
 
     def __init__(self, target: Target) -> None:
-        super().__init__()
-        self.target = target
+        self.target, self.is_initialized = target, False
+        self.keys = self.values = torch.zeros(0)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys, self.values = self._slots_for(key_states), self._slots_for(value_states)

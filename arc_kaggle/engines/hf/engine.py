@@ -22,6 +22,7 @@ from arc_kaggle.engines.hf.scoring import ScoredRow, TrieScoring, build_tries
 from arc_kaggle.engines.hf.search import TreeSearch
 from arc_kaggle.engines.tree import Row
 from arc_kaggle.errors import EngineError
+from arc_kaggle.models.grid_network import GridNetwork
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.integers import round_up
@@ -140,7 +141,8 @@ class HFEngine:
         n_slots = max(round_up(len(row.prompt), self.bucket) for row in rows) + tree
         n_layers = network.config.get_text_config().num_hidden_layers
         places = Places.for_network(network, len(rows), n_slots + 1)
-        memory = SlotCache(n_layers, [len(row.prompt) - 1 for row in rows], n_slots, self.model.autocast, places)
+        lengths, stock = [len(row.prompt) - 1 for row in rows], not isinstance(self.model.network, GridNetwork)
+        memory = SlotCache(n_layers, lengths, n_slots, self.model.autocast, places, stock)
         names = None if adapters is None else [adapters[row.position] for row in rows]
         return Forward(self.model, memory, names, self.compiled)
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arc_kaggle.models.grid_network import GridNetwork
+
 NAME = "arc_kaggle_grouped"
 
 
@@ -46,12 +48,12 @@ def attend(
 @contextmanager
 def in_groups(network: Any) -> Iterator[None]:
     """Within it a network that attends by torch's kernel attends by groups; others stay as they are."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
     config = network.config.get_text_config()
-    if config._attn_implementation != "sdpa":
+    if config._attn_implementation != "sdpa" or isinstance(network, GridNetwork):  # whose heads share nothing
         yield
         return
+    from transformers import AttentionInterface, AttentionMaskInterface
+
     if NAME not in AttentionInterface():
         AttentionInterface.register(NAME, attend)
         AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])

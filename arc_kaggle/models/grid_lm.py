@@ -77,21 +77,14 @@ class StockKernel:
         return create_causal_mask(self.config, hidden, given, cache, depths)  # type: ignore[no-any-return]
 
 
-class GridLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
-    """The network with its head."""
+class GridPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
+    """What transformers must know of the type."""
 
     config_class = GridLMConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (transformers' own form)
-
-    def __init__(self, config: GridLMConfig) -> None:
-        super().__init__(config)
-        self.model = GridDecoder(config, StockKernel(config))
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -100,6 +93,27 @@ class GridLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             nn.init.ones_(module.weight)
         elif isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
+
+
+class GridModel(GridDecoder, GridPreTrainedModel):
+    """The network up to the head."""
+
+    def __init__(self, config: GridLMConfig) -> None:
+        GridPreTrainedModel.__init__(self, config)  # type: ignore[call-arg]
+        self.build(config, StockKernel(config))
+        GridPreTrainedModel.post_init(self)
+
+
+class GridLM(GridPreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """The network with its head."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (transformers' own form)
+
+    def __init__(self, config: GridLMConfig) -> None:
+        super().__init__(config)
+        self.model = GridModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
 
     def forward(
         self,

@@ -163,6 +163,10 @@ class GridDecoder(nn.Module):
 
     def __init__(self, config: Any, kernel: Kernel) -> None:
         super().__init__()
+        self.build(config, kernel)
+
+    def build(self, config: Any, kernel: Kernel) -> None:
+        """Make all modules, with random weights."""
         width = config.hidden_size
         self.config, self.kernel = config, kernel
         self.embed_tokens = nn.Embedding(config.vocab_size, width)

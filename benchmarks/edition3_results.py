@@ -21,8 +21,9 @@ board     rows of the leaderboard
 
 The result goes to --result, and as tables in Markdown to OUT/edition3.md.
 
-Chosen is the row with the highest vote_2, of equal ones that with the highest accuracy, of equal ones the fastest; of
-equal numbers of views the one nearest to 8, under which edition 2 was judged.
+Chosen is the row with the highest vote_2, of equal ones that with the highest accuracy, of equal ones the fastest,
+among those that take at most 24 s a puzzle, so that a dry run of 20 tasks stays under 8 minutes; where none does, it is
+the fastest. Of equal numbers of views it is the one nearest to 8, under which edition 2 was judged.
 
 Expected, written down before anything ran: without TTFT 2% of the outputs of arc1:evaluation by two attempts, with
 TTFT 9%, joint + TTFT 11% (the aim is 12%), with one view 5%; of arc2:evaluation 0 to 2 tasks of 120 whatever is done;
@@ -82,9 +83,11 @@ RESULT = Path(__file__).parent / "results" / "edition3.json"
 EDITION_2 = Path(__file__).parent / "results" / "evaluation-arc1-box2.json"
 NAME = "3: GridLM"
 MOST_BYTES = 20_000_000
+MOST_SECONDS = 24.0
+"""Of a puzzle under the recipe that is chosen, on all cores together."""
 HOURS = {"model": 0.2, "recipe": 6.0, "joint": 3.0, "real": 3.0, "evaluate": 18.0, "curve": 3.0, "board": 0.1}
 """Most hours of each step in one call. On two free cores, at 3,000 trained tokens a second and core, they should take
-0.1, 5, 1.7, 1.2, 13, 1.8 and no hours."""
+0.1, 2.5, 1.7, 1.2, 10, 1.8 and no hours."""
 Row = dict[str, Any]
 
 
@@ -101,8 +104,9 @@ class Sizes:
     longest: int = 2000
     seeds: int = 2
     steps: tuple[int, ...] = (50, 100, 200)
-    rates: tuple[str, ...] = ("5e-4", "1.5e-3", "3e-3", "muon 1e-3", "muon 3e-3")
+    rates: tuple[str, ...] = ("5e-4", "1.5e-3", "3e-3", "muon 3e-3")
     """Learning rates that are tried at the steps in the middle; the best one is then tried at all steps."""
+    recipe_seeds: int = 1
     fixed: str = "--tune.max-tokens 2048"
     """Options of every run of the box."""
     most_views: int = 16
@@ -171,9 +175,11 @@ class Options:
         return rows
 
 
-def best_of(rows: Sequence[StudyRow]) -> StudyRow:
+def best_of(rows: Sequence[StudyRow], most_seconds: float = MOST_SECONDS) -> StudyRow:
     """By the rule of the docstring above."""
-    return max(rows, key=lambda row: (row.mean("vote_2").mean, row.mean("accuracy").mean, -(row.seconds or 0.0)))
+    within = [row for row in rows if (row.seconds or 0.0) <= most_seconds]
+    within = within or [min(rows, key=lambda row: row.seconds or 0.0)]
+    return max(within, key=lambda row: (row.mean("vote_2").mean, row.mean("accuracy").mean, -(row.seconds or 0.0)))
 
 
 def told(rows: Sequence[StudyRow]) -> list[Row]:
@@ -252,7 +258,7 @@ def choose_recipe(options: Options) -> Row:
     def tune(*tried: tuple[int, str]) -> list[StudyRow]:
         words = {f"{steps} steps at {rate}": f"--tune.steps {steps} {rate_words(rate)}" for steps, rate in tried}
         study = Study("How long, and at which rate?", {"none": "--recipe none", **words}, f"{sizes.fixed} {views}")
-        return options.study("recipe-tuning", study, models)
+        return options.study("recipe-tuning", study, models, seeds=sizes.recipe_seeds)
 
     at_middle = [(middle, rate) for rate in sizes.rates]
     rate = best_of(tune(*at_middle)[1:]).name.partition(" steps at ")[2]
@@ -261,14 +267,14 @@ def choose_recipe(options: Options) -> Row:
     steps, _, rate = best.name.partition(" steps at ")
     words = f"{sizes.fixed} --tune.steps {steps} {rate_words(rate)}"
     most = Study("How many views?", {"views": words}, f"--generate.n-views {sizes.most_views}", reads="views")
-    rows["views"] = options.study("recipe-views", most, models)
+    rows["views"] = options.study("recipe-views", most, models, seeds=sizes.recipe_seeds)
     n_views = int(max(rows["views"], key=lambda row: (row.mean("vote_2").mean, -abs(int(row.name) - 8))).name)
     many = {
         "0 s": words,
         **{f"{s:g} s": f"{words} --joint-minutes {minutes(s, options):g}" for s in sizes.joint_seconds},
     }
     joint = Study("How long a joint stage?", many, f"--generate.n-views {n_views}", is_whole=True)
-    rows["joint"] = options.study("recipe-joint", joint, models)
+    rows["joint"] = options.study("recipe-joint", joint, models, seeds=sizes.recipe_seeds)
     seconds = best_of(rows["joint"][1:]).name.partition(" ")[0]
     none = rows["tuning"][0]
     frozen = {

@@ -236,11 +236,12 @@ def measure_greedy(
             without_drafts(replace(group, requests=[request]), greedy)[0] for request in group.requests
         ],
     }
+    batch_per_task = {"1 batch per task": lambda: [each for part in by_task for each in without_drafts(part, greedy)]}
     answers = table.measure(
         {
             **({} if options.batched_only else one_at_a_time),
             "1 peer, batched": lambda: peers.generate(group.model, group.prompts, group.limits, batch),
-            "1 batch per task": lambda: [each for part in by_task for each in without_drafts(part, greedy)],
+            **(batch_per_task if len(by_task) > 1 else {}),
             "1 all prompts": lambda: without_drafts(group, greedy),
             "1 + drafts": lambda: in_two_waves(group, greedy),
             "1 ceiling": lambda: in_order(group.engine.score(group.prompts, known, NEVER)),

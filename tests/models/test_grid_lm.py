@@ -68,6 +68,14 @@ def test_without_transformers_it_is_the_same_network(autocast: torch.dtype | Non
     torch.testing.assert_close(found, expected, rtol=0, atol=0 if autocast is None else 1e-4)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_with_checkpointing_a_layer_is_run_again_for_its_gradients(checkpointing: bool) -> None:
+    single, runs = alone(MODEL), []
+    single.network.model.layers[0].self_attn.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr]
+    gradients(single, None, checkpointing)
+    assert len(runs) == (4 if checkpointing else 2)  # of two batches
+
+
 def test_to_answer_and_to_tune_all_weights_it_is_loaded_without_transformers(tmp_path: Path) -> None:
     save_model(MODEL, tmp_path, "box", {})
     plain = load_model(tmp_path, "fp32")

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from arc_kaggle.models.memory_formulas import read_shape
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 Told = dict[str, Any]
 
@@ -126,6 +128,32 @@ def test_what_a_training_left_comes_back_in_few_files(gpu: Any, tmp_path: Path) 
 
 
 @pytest.mark.torch
+def test_the_roofline_counts_the_products_that_a_network_makes(gpu: Any, tmp_path: Path) -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    roofline = import_module("roofline")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "vocab_size": 40}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, attn_implementation="eager"))
+    model.save_pretrained(tmp_path)
+    shape, n_tokens = read_shape(tmp_path), 7
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.arange(n_tokens)[None])
+    seen = n_tokens * n_tokens  # eager attention multiplies what its mask hides, too
+    # the rotation's angles are products in the code of transformers alone
+    angles = 2 * n_tokens * 4
+    expected = roofline.forward(shape, n_tokens, seen, n_tokens, 4).flops
+    assert counter.get_total_flops() - angles == expected
+
+
+def test_the_rates_of_a_machine_are_those_of_products_and_copies(gpu: Any) -> None:
+    peaks = import_module("roofline").measure_peaks("cpu", 64, 1)
+    assert peaks.keys() == {"fp32", "bf16", "fp16", "bytes"} and min(peaks.values()) > 1e6
+
+
+@pytest.mark.torch
 def test_everything_runs_as_a_toy_and_a_row_that_fails_is_told(
     gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +169,9 @@ def test_everything_runs_as_a_toy_and_a_row_that_fails_is_told(
         gpu.hand_on(printed.getvalue().splitlines(), tell)
         return wrong
 
+    # rates that no machine reaches: measured ones of a moment in which others compute are less than those of the rows
+    rates = {"fp32": 1e13, "bf16": 1e13, "fp16": 1e13, "bytes": 1e12}
+    monkeypatch.setattr(import_module("roofline"), "measure_peaks", lambda *_: rates)
     monkeypatch.setitem(gpu.SECONDS, "no such shape", 60)
     toy, shapes = gpu.AS_A_TOY, ("no such shape", "toy")
     checks = (*toy.checks, "--kinds", "qwen2", "grid")
@@ -156,6 +187,7 @@ def test_everything_runs_as_a_toy_and_a_row_that_fails_is_told(
     assert {"no such shape: folder", "no such shape: airv", "no such shape: ttft"} <= told["failed"].keys()
     assert told["checks"] == {"equal": 10, "of": 10}, told["unequal"]
     rows = told["parts"]
+    assert rows["machine"]["rates"]["peaks"] == rates
     for row in (*rows["toy"]["airv"]["roofline"].values(), *rows["toy"]["ttft"]["roofline"].values()):
         assert row["over_roofline"] > 1
     assert {"1 all prompts", "1 peer, batched", "3 shared prefix, 4 candidates"} <= rows["toy"]["airv"][

@@ -123,10 +123,10 @@ RECIPES = {
     "lora": TuneConfig(),
     "box": TuneConfig(
         weights="all",
-        steps=100,
+        steps=50,
         tokens_per_step=1024,
-        max_tokens=1024,
-        optim=OptimConfig(learning_rate=3e-3, schedule="linear", warmup_fraction=0.05),
+        max_tokens=2048,
+        optim=OptimConfig(learning_rate=1.5e-3, schedule="linear", warmup_fraction=0.05),
     ),
     "arc24": TuneConfig(
         steps=320,

@@ -250,6 +250,9 @@ class GridSizes:
     def get_text_config(self) -> GridSizes:
         return self
 
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
 
 def positions_of(config: Any) -> GridPositions:
     """The machine that says where a token stands, by the ids that places follow from."""

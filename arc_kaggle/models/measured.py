@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.tune import TuneConfig
@@ -63,17 +63,24 @@ class Speed:
 @torch.inference_mode()
 def measure_speed(model: LoadedModel, prompt: TokenIds, n_rows: int, n_steps: int = 4) -> Speed:
     """Prefill one prompt (T,), then decode `n_rows` rows of it. The first of each warms up and does not count."""
+    from transformers import DynamicCache
+
     network: Any = model.network
     ids = torch.from_numpy(prompt)[None].to(model.device)  # (1, time)
     prefills, steps = [], []
+
+    def places(*shape: int) -> dict[str, Tensor]:
+        """Wherever tokens stand, it takes as long."""
+        return {"position_ids": ids.new_zeros(*shape, 3)} if hasattr(network.config, "positions") else {}
+
     for _ in range(2):
-        seconds, output = _timed(network, input_ids=ids)
+        inputs = {"past_key_values": DynamicCache(), **places(*ids.shape)}
+        seconds, output = _timed(network, input_ids=ids, **inputs)
         prefills.append(seconds)
     cache, token = output.past_key_values, output.logits[:, -1].argmax(dim=-1).repeat(n_rows)  # (n_rows,)
     cache.batch_repeat_interleave(n_rows)
-    places = {"position_ids": ids.new_zeros(n_rows, 1, 3)} if hasattr(network.config, "positions") else {}
-    for _ in range(1 + n_steps):  # wherever tokens stand, it takes as long
-        steps.append(_timed(network, input_ids=token[:, None], past_key_values=cache, **places)[0])
+    for _ in range(1 + n_steps):
+        steps.append(_timed(network, input_ids=token[:, None], past_key_values=cache, **places(n_rows, 1))[0])
     return Speed(len(prompt) / prefills[1], sum(steps[1:]) / n_steps, n_rows)
 
 

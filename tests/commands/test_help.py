@@ -15,6 +15,7 @@ from itertools import pairwise
 import pytest
 
 from arc_kaggle.cli import COMMANDS, main
+from arc_kaggle.config.tune import RECIPES
 
 SUBCOMMANDS = {"bundle": ("build", "verify", "install", "model", "lock")}
 PAGES = [[name, *([sub] if sub else [])] for name in COMMANDS for sub in SUBCOMMANDS.get(name, ("",))]
@@ -78,7 +79,7 @@ def test_the_defaults_of_fine_tuning_are_those_that_the_recipe_sets(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "70")  # one column of options
     text = page([command, "--recipe", recipe], capsys)
-    steps = {"box": 100, "lora": 64, "arc24": 320, "none": 64}[recipe]
+    steps = {"box": RECIPES["box"].steps, "lora": 64, "arc24": 320, "none": 64}[recipe]
     assert f"--tune.steps INT Optimizer steps on one task. (default: {steps})" in text
     assert "those that --recipe sets for --model" in text
     assert text.count("The defaults shown here are those that --recipe sets") == 3

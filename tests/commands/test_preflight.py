@@ -81,10 +81,11 @@ def folder_with(fmt: PromptFormat, folder: Path) -> Path:
 def test_the_model_in_the_box_passes_under_its_own_prompt(config: PreflightConfig) -> None:
     report = preflight(config)
     names = [finding.name for finding in report.findings if finding.ok]
-    assert names == ["engine", "cells", "nll against swapped", "stop", "fp16", "memory", "time"]
+    nll = ["nll against swapped", "nll against unmarked"]
+    assert names == ["engine", "cells", *nll, "stop", "fp16", "memory", "time"]
     assert report.failed == (), report.text
     levels = [finding.level for finding in report.findings]
-    assert levels == ["ok"] * 3 + ["not run"] + ["ok"] * 4
+    assert levels == ["ok"] * 4 + ["not run"] + ["ok"] * 4
     report.require(ModelError)
 
 
@@ -133,11 +134,11 @@ def test_the_model_in_the_box_fails_under_a_wrong_card(config: PreflightConfig, 
     folder = folder_with(swapped(card.prompt_format), tmp_path / "wrong")
     report = preflight(replace(config, model=folder))
     assert {"nll against swapped", "nll against plain"} <= set(report.failed), report.text
-    assert "--prompt plain --encoder coordinates suits the model better" in report.text
+    assert "--prompt plain suits the model better" in report.text
     with pytest.raises(ModelError, match="nll against plain"):
         report.require(ModelError)
     assert not {"nll against swapped", "nll against auto"} & set(
-        preflight(replace(config, model=folder, prompt="plain", encoder="coordinates")).failed
+        preflight(replace(config, model=folder, prompt="plain")).failed
     )
 
 
@@ -314,8 +315,10 @@ def test_what_is_rehearsed_is_what_will_run(tmp_path: Path, write_json: WriteJso
 
 
 def test_the_engine_is_named_with_its_reason_or_refused(
-    config: PreflightConfig, monkeypatch: pytest.MonkeyPatch
+    config: PreflightConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    save_model(new_model(64, 1, 0), tmp_path, "box", {})
+    config = replace(config, model=tmp_path)
     assert check_engine(config.run).line.startswith("ok      engine: hf, ")
     monkeypatch.setattr("arc_kaggle.engines.choice.find_spec", lambda _: True)
     monkeypatch.setattr("arc_kaggle.engines.choice.find_machine", lambda *_: MachineMemory(1, 2**30, 2**30))
@@ -341,7 +344,7 @@ def test_time_that_is_not_there_fails(config: PreflightConfig, box: LoadedModel)
         assert check.ok is ok, check.line
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "grid"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "grid", "grid alone"])
 def test_speed_is_measured_on_any_network(kind: str) -> None:
     speed = measure_speed(lively_model(0, kind), random_prompts([40])[0], n_rows=3, n_steps=2)
     assert speed.n_rows == 3 and speed.prefill_tokens_per_s > 0 and 0 < speed.step_seconds < 10

@@ -258,7 +258,7 @@ def test_a_commit_rehearses(session: Session) -> None:
     assert session.answered[0] == 0
     assert re.search(r"^ok +stop: ", session.said, re.MULTILINE)
     assert re.search(r"as those of the file: 4 of 4 tasks, .* h for 6, fits", session.said)
-    assert re.search(r"of the largest size: none was tuned and answered; base: .* fit 1024 tokens", session.said)
+    assert re.search(r"of the largest size: none was tuned and answered; base: .* fit 2048 tokens", session.said)
     cells = code_cells(nbformat.read(session.result_path, as_version=4))
     shown = [out.get("data", {}).get("text/html", "") for cell in cells for out in cell.outputs]
     frames = [text for text in shown if "<iframe" in text]

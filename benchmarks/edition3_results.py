@@ -1,7 +1,7 @@
 """All that follows the training of edition 3, by one command that goes on where it was.
 
-    python benchmarks/edition3_results.py OUT CHECKPOINT REARC [--kept FOLDER] [--real-model FOLDER]
-        [--hours evaluate=12] [--only STEP ...]
+    python benchmarks/edition3_results.py OUT CHECKPOINT REARC --edition-2 FOLDER [--kept FOLDER]
+        [--real-model FOLDER] [--hours evaluate=12] [--only STEP ...]
     python benchmarks/edition3_results.py OUT --toy
 
 CHECKPOINT is the folder of a training (its --out, or one of its checkpoints), REARC the file of re-arc pairs that it
@@ -53,7 +53,6 @@ from numpy.typing import NDArray
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.command_line import config_of_words
 from arc_kaggle.config.evaluate import EvaluateConfig
-from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.config.train import TrainConfig
@@ -757,7 +756,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("rearc", type=Path, nargs="?")
     parser.add_argument("--kept", type=Path, default=None, help="folder with step-*/ema, for the curve")
     parser.add_argument("--real-model", type=Path, default=None, help="a pretrained model folder")
-    parser.add_argument("--edition-2", type=Path, default=BOX_FOLDER, help="its model folder")
+    parser.add_argument("--edition-2", type=Path, help="its model folder, arc_kaggle/box at 7702edf")
     parser.add_argument("--hours", nargs="*", default=[], metavar="STEP=H", help="in place of the limits of steps")
     parser.add_argument("--only", nargs="*", default=[], choices=list(STEPS), help="steps")
     parser.add_argument("--result", type=Path, default=RESULT)
@@ -769,8 +768,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.toy:
         options = toy_options(given.out, hours=hours)
     else:
-        if not (given.checkpoint and given.rearc):
-            parser.error("CHECKPOINT and REARC are wanted")
+        if not (given.checkpoint and given.rearc and given.edition_2):
+            parser.error("CHECKPOINT, REARC and --edition-2 are wanted")
         common = (given.kept, given.real_model, given.edition_2, given.result, BOARD, hours, Sizes())
         options = Options(given.out, given.checkpoint, given.rearc, *common)
     code = run(options, given.only)

@@ -61,6 +61,7 @@ def new_text_model(hidden_size: int, n_layers: int, seed: int) -> LoadedModel:
 
 
 def _llama(vocab_size: int, hidden_size: int, n_layers: int) -> Any:
+    import arc_kaggle.models.lean_import  # isort: skip  # noqa: F401  (before the names of transformers)
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

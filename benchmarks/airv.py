@@ -10,13 +10,13 @@ measured: every prompt and its answers fed once, as if all of them had been know
 
 With `--compile` the engine's steps are compiled, on a GPU into graphs, and the first repeat pays for it.
 
-Expected before the first run, on two cores with the model in the box: row 1 with drafts 5x against one at a time and 2x
-against batched; row 2 with drafts 3x at 0.2, less at 0.05; row 3 3x at 16 candidates, two thirds of the ceiling at 64.
-Found then: 0.9x against batched. Expected of no head in the prefill, earlier answers of the prompt as drafts, one mask
-for all layers and less Python a step: 1.8x against batched, 1.2x on longer tasks, row 3 3x at 16.
+Expected before the first run, on two cores with edition 2 of the model in the box: row 1 with drafts 5x against one at
+a time and 2x against batched; row 2 with drafts 3x at 0.2, less at 0.05; row 3 3x at 16 candidates, two thirds of the
+ceiling at 64. Found then: 0.9x against batched. Expected of no head in the prefill, earlier answers of the prompt as
+drafts, one mask for all layers and less Python a step: 1.8x against batched, 1.2x on longer tasks, row 3 3x at 16.
 Found: 1.4x, with drafts 1.5x; on longer tasks 1.0x, with drafts 0.8x; row 3 2.3x at 16, longer 3.6x. A third of row 1
-is prefill, half the network's own steps, some 36 forwards for 102 tokens; Python and log-probabilities are the
-rest. On longer tasks the views disagree, few drafts hold, and a pilot's steps alone cost as much as a whole batch's.
+is prefill, half the network's own steps, some 36 forwards for 102 tokens; Python and log-probabilities are the rest. On
+longer tasks the views disagree, few drafts hold, and a pilot's steps alone cost as much as a whole batch's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """vLLM against the engine on Hugging Face on the AIRV batch of some tasks, and an adapter's swap against a new engine.
 
-    python benchmarks/backends.py [--select shortest:20] [--n-views 16] [--repeats 3] [--adapters 10] ...
+    python benchmarks/backends.py --model FOLDER [--select shortest:20] [--n-views 16] [--repeats 3] [--adapters 10] ...
 
 Runs where vLLM is installed (`make test-backends` makes such an environment). Both engines answer the same prompts of
 the untuned model, all tasks in one batch, taking turns; tokens are compared one by one, with the log-probability of
@@ -31,7 +31,6 @@ from arc_kaggle import load_tasks
 from arc_kaggle.answering.requests import Request, make_requests
 from arc_kaggle.config.answer import GenerateConfig
 from arc_kaggle.config.engines import VLLMConfig
-from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import TuneConfig
 from arc_kaggle.engines.base import Completion, Engine
@@ -165,7 +164,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", default="arc1:evaluation")
     parser.add_argument("--select", default="shortest:20")
-    parser.add_argument("--model", type=Path, default=BOX_FOLDER)
+    parser.add_argument("--model", type=Path, required=True, help="one that vLLM takes, not a GridLM")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--n-views", type=int, default=16)

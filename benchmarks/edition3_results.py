@@ -23,7 +23,8 @@ The result goes to --result, and as tables in Markdown to OUT/edition3.md.
 
 Chosen is the row with the highest vote_2, of equal ones that with the highest accuracy, of equal ones the fastest,
 among those that take at most 12 s a puzzle, so that a dry run of 20 tasks stays under 4 minutes; where none does, it is
-the fastest. 200 steps take longer, by a first look at a checkpoint, and are not tried. Of equal numbers of views it is the one nearest to 8, under which edition 2 was judged.
+the fastest. 200 steps take longer, by a first look at a checkpoint, and are not tried. Of equal numbers of views it is
+the one nearest to 8, under which edition 2 was judged.
 
 Expected, written down before anything ran: without TTFT 2% of the outputs of arc1:evaluation by two attempts, with
 TTFT 9%, joint + TTFT 11% (the aim is 12%), with one view 5%; of arc2:evaluation 0 to 2 tasks of 120 whatever is done;
@@ -56,7 +57,7 @@ from arc_kaggle.config.evaluate import EvaluateConfig
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.config.train import TrainConfig
-from arc_kaggle.config.tune import TuneConfig
+from arc_kaggle.config.tune import OptimConfig, TuneConfig
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.evaluation.columns import Column, Evaluation
 from arc_kaggle.evaluation.comparison import NO_TUNING, Comparison, compare
@@ -80,6 +81,14 @@ from leaderboard import BOARD, Entry, entries_of, leaderboard_table
 
 RESULT = Path(__file__).parent / "results" / "edition3.json"
 EDITION_2 = Path(__file__).parent / "results" / "evaluation-arc1-box2.json"
+EDITION_2_RECIPE = TuneConfig(
+    weights="all",
+    steps=100,
+    tokens_per_step=1024,
+    max_tokens=1024,
+    optim=OptimConfig(learning_rate=3e-3, schedule="linear", warmup_fraction=0.05),
+)
+"""What `box` was when edition 2 was made."""
 NAME = "3: GridLM"
 MOST_BYTES = 20_000_000
 MOST_SECONDS = 12.0
@@ -416,7 +425,7 @@ def edition_2(name: str, options: Options, shared: Row) -> Evaluation:
     if name == "arc1:evaluation":
         return Evaluation.read(EDITION_2)
     out = options.out / "evaluate" / safe(name) / "edition-2"
-    return evaluate_within(options, (options.edition_2,), out, **shared)
+    return evaluate_within(options, (options.edition_2,), out, tune=EDITION_2_RECIPE, **shared)
 
 
 def against_edition_2(columns: Mapping[str, Column], before: Evaluation) -> list[Comparison]:

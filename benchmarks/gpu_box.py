@@ -5,8 +5,9 @@
 Each task is fine-tuned and its views are answered greedily, on the device and then on a CPU, as a worker of `solve`
 does it; with `--whole-run` it is `solve` itself, on the device. Prints a JSON object for each task as soon as it is
 done: seconds of both, losses, how many answers are equal cell by cell, and whether one of them is right. Losses and
-answers differ by rounding, which a hundred steps make larger.
-Expected: 7 of 10 answers equal, as steps have bf16 products on a GPU; a fifth of the seconds of 16 cores.
+answers differ by rounding, which the steps make larger.
+Expected, with edition 2: 7 of 10 answers equal, as steps have bf16 products on a GPU; a fifth of the seconds of 16
+cores.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ environment says of bytecode; with a peer both take turns. Without --model each 
 submission is there when submission.json holds every task; an answer when the first line lies in predictions/. Then the
 run is ended. `import` is `import arc_kaggle` alone, beside what numpy takes of it. Prints a JSON object last.
 
-Aims on two idle cores with the model in the box: 0.5 s and 3 s. Expected, written down before the first run: the peer
-1.1 s and 5 s, for it imports every module and reads both sets of tasks, of which it takes one; ours 0.5 s and 3 s.
+Aims on two idle cores with the model in the box: 0.5 s and 3 s. Expected, written down before the first run, with
+edition 2: the peer 1.1 s and 5 s, for it imports every module and reads both sets of tasks, of which it takes one; ours
+0.5 s and 3 s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How threads of mathematics wait for each other, and how many there are: on an idle machine and beside busy processes.
 
-    python benchmarks/threads.py [--model FOLDER] [--repeats 5] [--busy 3] [--tokens 20]
+    python benchmarks/threads.py --model FOLDER [--repeats 5] [--busy 3] [--tokens 20]
 
 Each setting is a process of its own, for libgomp reads the environment as it is loaded. All of them live at once and
 take turns, first on an otherwise idle machine and then beside `--busy` processes that never rest: 20 tokens of two
@@ -12,7 +12,7 @@ one thread bit for bit. With `--busy 0` the idle machine alone is measured, and 
 Expected on two cores with a model of 135M weights, seconds idle / beside three, by an earlier measurement by hand:
 default 0.62 / 21, PASSIVE 0.83 / 4.1, a spin count of 30000 0.66 / 5.5, one thread 1.1 / 2.2. So no fixed setting meets
 both aims; `follow`, which before each step takes as many threads as others leave cores free, should come to
-0.62 / 2.3 and meet both. With the shipped box one thread is expected to be the best in both columns.
+0.62 / 2.3 and meet both. With edition 2 of the model in the box one thread is expected to be the best in both columns.
 """
 
 from __future__ import annotations
@@ -156,10 +156,8 @@ def table(idle: Mapping[str, Any], beside: Mapping[str, Any], n_busy: int) -> di
 
 
 def main() -> None:
-    from arc_kaggle.config.model import BOX_FOLDER
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=BOX_FOLDER)
+    parser.add_argument("--model", type=Path, required=True, help="any but a GridLM, which is told its places")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--busy", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=20)

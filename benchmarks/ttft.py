@@ -18,9 +18,9 @@ loading a task's weights takes. The ceiling of row 5 is what was asked for: a re
 Prints a JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling. `--rows` and `--weights` choose
 rows, and with `--progress` the object is printed after each task, with what is known by then.
 
-Expected, written down before the first run, two cores and the model in the box: LoRA 1.5x, for the peer computes the
-head in chunks but for all labels as well, and has a mask, hooks and logging beside; all weights 1.5x; in parts 2x.
-Reset 2 ms, reload 0.2 s, a new process 6 s.
+Expected, written down before the first run, two cores and edition 2 of the model in the box: LoRA 1.5x, for the peer
+computes the head in chunks but for all labels as well, and has a mask, hooks and logging beside; all weights 1.5x; in
+parts 2x. Reset 2 ms, reload 0.2 s, a new process 6 s.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _check(option: str, name: Name, wanted: Iterable[Feature], known: Mapping[Na
 
 @dataclass(frozen=True, slots=True)
 class HFConfig:
-    """The engine on transformers, `--engine hf`."""
+    """The engine on transformers, or on a GridLM alone, `--engine hf`."""
 
     compile: bool = False
     """Compile the decode steps by torch.compile, on a GPU into CUDA graphs. The first steps then take a minute or more,

@@ -50,7 +50,7 @@ class EngineOptions:
     device: str = "auto"
     """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
     engine: EngineChoice = "auto"
-    """What generates. hf: the model that is fine-tuned, by transformers. vllm: a copy of it in a process of its own,
+    """What generates. hf: the model that is fine-tuned, in this process. vllm: a copy of it in a process of its own,
     which takes LoRA adapters but no other weights. fake: no model at all, it repeats the test input (for tests). auto:
     vllm on GPUs where it is installed, can do what is asked, and its copy takes little of their memory; else hf."""
     tuner: TunerName = "peft"

@@ -45,9 +45,13 @@ def frequencies(head_dim: int, device: torch.device) -> Tensor:
 
 
 def turns_of(places: Tensor, head_dim: int) -> Tensor:
-    """Rotary positions (batch, 1, time, head_dim / 2) of places (batch, time, 3), as complex numbers of length 1."""
+    """Rotary positions (batch, 1, time, head_dim / 2) of places (batch, time, 3), as complex numbers of length 1.
+
+    Angles are fp32 whatever products are computed in: bf16 would round them, and on a GPU has no complex numbers.
+    """
     numbers = torch.stack([places[..., 0] // 2, places[..., 1], places[..., 2]], dim=-1).float()
-    angles = (numbers @ frequencies(head_dim, places.device))[:, None]
+    with torch.autocast(places.device.type, enabled=False):
+        angles = (numbers @ frequencies(head_dim, places.device))[:, None]
     return torch.polar(torch.ones_like(angles), angles)
 
 

@@ -381,7 +381,7 @@ def test_folders_that_cannot_be_judged_are_named(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of the model that ships, also on embeddings and head, which the base ties; its factors are random."""
+    """An adapter of the model that ships, also on embeddings and head; its factors are random."""
     import torch
 
     from arc_kaggle.config.tune import EVERYWHERE, LoraConfig

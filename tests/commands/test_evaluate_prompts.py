@@ -12,8 +12,12 @@ from prompt_models import chat_tokenizer, write_set, write_text_model
 
 from arc_kaggle.cli import main
 from arc_kaggle.config.prompts import PromptEvaluation
-from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.errors import ConfigError, EngineError, ModelError
+from arc_kaggle.evaluation.model_folders import find_model_folders
+from arc_kaggle.evaluation.prompts.judge import make_text_engine
 from arc_kaggle.evaluation.prompts.scores import load_embeddings, make_score
+from arc_kaggle.models.loading import save_model
+from arc_kaggle.models.new_model import new_grid_model
 from arc_kaggle.tasks.prompt_sets import PromptItem
 
 CODE = "def f(n):\n    return n + 1"
@@ -39,6 +43,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_set(root / "words.jsonl", LINES)
     write_set(root / "code.jsonl", TESTED)
     return {name: root / name for name in ("base", "learnt", "adapter", "words.jsonl", "code.jsonl", "set.jsonl")}
+
+
+def test_vllm_refuses_a_gridlm_by_name(tmp_path: Path) -> None:
+    save_model(new_grid_model(32, 1, 0), tmp_path / "grid", "box", {})
+    (model,) = find_model_folders([tmp_path / "grid"])
+    config = PromptEvaluation((tmp_path / "grid",), tmp_path / "set.jsonl", tmp_path / "out", engine="vllm")
+    with pytest.raises(EngineError, match="found vllm, which lacks grid positions"):
+        make_text_engine(model, 2, 10, config)
 
 
 def summary_of(folders: dict[str, Path], out: Path, models: list[str], data: str, *options: str) -> dict[str, Any]:

@@ -292,7 +292,7 @@ def test_memory_fails_where_less_is_available() -> None:
 def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(
     config: PreflightConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The linear layers of the box have 7 in 10 of its fp32 weights: in 4 bits they would fit."""
+    """The linear layers of the box have nearly all of its fp32 weights: in 4 bits they would fit."""
     monkeypatch.setattr("arc_kaggle.evaluation.preflight.available_bytes", lambda _: 6_000_000)
     report = preflight(config)
     assert report.failed == ("memory",) and [each.name for each in report.findings][:2] == ["engine", "memory"]

@@ -569,6 +569,24 @@ def test_tokens_of_all_puzzles_are_kept_and_compared(tmp_path: Path) -> None:
     assert "| 2 |" in draw_tokens(short, lambda _: None, Ticking(30.0)), "180 s, of which a puzzle takes 30"
 
 
+def test_a_window_hides_tokens_and_moves_none() -> None:
+    """With one layer nothing that is hidden comes through others; what is left stands where it stood."""
+    import torch
+    from models import alone, lively_model
+
+    from arc_kaggle.evaluation.study.token_pictures import _logits
+    from arc_kaggle.models.new_model import new_grid_model
+
+    model = alone(new_grid_model(64, 1, 0))
+    model.network.load_state_dict(lively_model(0, "grid alone").network.state_dict(), strict=False)
+    ids, places, window = np.random.default_rng(0).integers(16, size=60), np.arange(5, 60), 12
+    near = torch.ones(60, 60, dtype=torch.bool).tril().triu(1 - window)
+    mask = torch.zeros(60, 60).masked_fill_(~near, torch.finfo(torch.float32).min)[None, None]
+    with torch.inference_mode():
+        expected = model.network(input_ids=torch.from_numpy(ids)[None], attention_mask=mask).logits[0, 4:59]
+        torch.testing.assert_close(_logits(model, ids, places, window), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_every_cell_has_the_token_that_says_its_colour() -> None:
     from arc_kaggle.config.model import BOX_FOLDER
     from arc_kaggle.evaluation.study.token_pictures import cell_places, cells_of

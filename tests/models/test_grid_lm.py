@@ -90,6 +90,13 @@ def test_to_answer_and_to_tune_all_weights_it_is_loaded_without_transformers(tmp
         assert loaded.notation.tokenizer.decode(loaded.notation.ids(text)) == text
 
 
+def test_angles_are_fp32_whatever_products_are_computed_in() -> None:
+    places = places_of(IDS, MODEL.network.config.positions)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = turns_of(places, 32)
+    assert found.dtype is torch.complex64 and torch.equal(found, turns_of(places, 32))
+
+
 def test_masks_that_only_transformers_reads_are_refused() -> None:
     with pytest.raises(ValueError, match=r"attention_mask: found 2 dimensions, expected \(batch, 1, time, slots\)"):
         alone(MODEL).network(input_ids=IDS, attention_mask=torch.ones_like(IDS))

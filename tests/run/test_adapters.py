@@ -30,7 +30,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter of the model that ships, also on embeddings and head, which the base ties; its factors are random."""
+    """An adapter of the model that ships, also on embeddings and head; its factors are random."""
     lora = LoraAdapter(load_model(BOX_FOLDER, "fp32"), LoraConfig(RANK, modules=EVERYWHERE))
     torch.manual_seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The engine on transformers: one KV cache for many prompts, tree attention, drafts.
+"""The engine on transformers, or on a GridLM alone: one KV cache for many prompts, tree attention, drafts.
 
 It imports `engines` and before.
 """

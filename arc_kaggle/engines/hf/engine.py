@@ -1,4 +1,4 @@
-"""The engine on a Hugging Face causal LM: completions, searches and likelihoods, many prompts at once."""
+"""The engine on a Hugging Face causal LM or a GridLM: completions, searches and likelihoods, many prompts at once."""
 
 from __future__ import annotations
 

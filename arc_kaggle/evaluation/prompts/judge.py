@@ -125,8 +125,10 @@ def _vllm(folder: Path, adapter: Path | None, end_id: int, longest: int, config:
     from transformers import AutoConfig
 
     from arc_kaggle.config.adapter import lora_of
-    from arc_kaggle.config.engines import VLLM_RANKS
+    from arc_kaggle.config.engines import VLLM_RANKS, check_engine
+    from arc_kaggle.config.model import has_grid_positions
 
+    check_engine("vllm", ["grid positions"] if has_grid_positions(folder) else [])
     shape = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
     rank = next(each for each in VLLM_RANKS if each >= lora_of(adapter).rank) if adapter else 0
     dtype = str(DTYPES[pick_precision(pick_device(config.device), config.precision)]).removeprefix("torch.")

@@ -19,6 +19,7 @@ from arc_kaggle.drawing import PALETTE
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.study.study import find_models, make_folder, puzzles_of
 from arc_kaggle.evaluation.study.table import StudyRow
+from arc_kaggle.models.grid_places import places_of
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.system.deadline import Clock, Deadline
 from arc_kaggle.system.files import line_of, read_lines, write_atomically
@@ -156,14 +157,17 @@ def _logits(model: LoadedModel, ids: NDArray[np.int64], places: NDArray[np.int64
     if not window:
         whole: torch.Tensor = network(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits[0]  # (time, vocab)
         return whole[torch.from_numpy(places) - 1]
-    rows = np.stack([ids[max(0, p - window) : max(0, p - window) + window] for p in places])  # (cells, window)
-    ends = torch.tensor([min(p, window) - 1 for p in places])
-    parts = [
-        network(input_ids=torch.from_numpy(rows[i : i + ROWS_A_PASS]), use_cache=False).logits[
-            torch.arange(len(rows[i : i + ROWS_A_PASS])), ends[i : i + ROWS_A_PASS]
-        ]
-        for i in range(0, len(rows), ROWS_A_PASS)
-    ]
+    begins = torch.from_numpy(places - window).clamp(min=0)[:, None]
+    seen = begins + torch.arange(min(window, len(ids)))  # (cells, window)
+    rows, ends = torch.from_numpy(ids)[seen], torch.from_numpy(places)[:, None] - begins - 1
+    machine = getattr(network.config, "positions", None)
+    told = None if machine is None else places_of(torch.from_numpy(ids)[None], machine)[0][seen]  # (cells, window, 3)
+    parts = []
+    for i in range(0, len(rows), ROWS_A_PASS):
+        some = slice(i, i + ROWS_A_PASS)
+        stands = {} if told is None else {"position_ids": told[some]}  # where a token stood before the cut
+        logits = network(input_ids=rows[some], use_cache=False, **stands).logits
+        parts.append(logits[torch.arange(len(logits))[:, None], ends[some]][:, 0])
     return torch.cat(parts)
 
 

@@ -241,6 +241,9 @@ class TorchKernel:
 class GridSizes:
     """The entries of a config.json as attributes, as the config of transformers has them."""
 
+    hidden_size: int
+    max_position_embeddings: int
+    vocab_size: int
     _attn_implementation = "sdpa"
 
     def __init__(self, entries: Mapping[str, Any]) -> None:
@@ -270,10 +273,9 @@ class GridNetwork(nn.Module):
 
     def __init__(self, config: GridSizes) -> None:
         super().__init__()
-        sizes: Any = config
         self.config, self.kernel = config, TorchKernel()
         self.model = GridDecoder(config, self.kernel)
-        self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(self, input_ids: Tensor, logits_to_keep: int | Tensor = 0, **options: Any) -> GridOutput:
         """Logits (batch, time, vocab), of all places or of those to keep; options as for `GridDecoder`."""

@@ -15,6 +15,7 @@ from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
 from arc_kaggle.models.card import ModelCard, read_card, write_card
 from arc_kaggle.models.four_bit import keep_one_layout, nf4_options
+from arc_kaggle.models.grid_network import GridNetwork
 from arc_kaggle.models.weight_files import load_grid_network, load_network, one_line
 from arc_kaggle.text.encoders import GridEncoder
 from arc_kaggle.text.notation import Notation
@@ -33,12 +34,19 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class LoadedModel:
     """A causal LM, the notation that it reads and writes, and the ids that end an answer and fill a batch."""
 
-    network: PreTrainedModel
+    network: PreTrainedModel | GridNetwork
     notation: Notation
     end_id: int
     pad_id: int
     autocast: torch.dtype | None
     """Compute type of matrix products over fp32 weights; None where weights and products have one type."""
+
+    @property
+    def saved_by_itself(self) -> PreTrainedModel:
+        """The network, which transformers can save. Raises ModelError for a GridLM without transformers."""
+        if isinstance(self.network, GridNetwork):
+            raise ModelError("network: found a GridLM without transformers, expected one that load_model has loaded")
+        return self.network
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -205,7 +213,7 @@ def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, A
     """Write weights (bf16 safetensors, tied ones once, at most 15 MB a file), tokenizer and card."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in stock_weights(model.network).items()}
-    model.network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
+    model.saved_by_itself.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
     model.tokenizer.save_pretrained(folder)
     write_card(folder, ModelCard.of(model.notation, recipe, facts))
 

@@ -152,7 +152,8 @@ def first_stage_weights(weights: Weights, modules: tuple[str, ...]) -> Weights:
 @torch.no_grad()
 def check_packing(model: LoadedModel) -> None:
     """Refuse a network in which an example sees another one before it in its row. Raises ConfigError."""
-    n_tokens, rng = model.network.get_input_embeddings().num_embeddings, np.random.default_rng(0)
+    network: Any = model.network
+    n_tokens, rng = network.get_input_embeddings().num_embeddings, np.random.default_rng(0)
     last = Example(ids := rng.integers(n_tokens, size=40), ids)
     losses = []
     for _ in range(2):

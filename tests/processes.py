@@ -218,10 +218,10 @@ class Run:
 def tiny_model(folder: Path) -> tuple[str, ...]:
     """Options for a model with random weights that is tuned a little on every task, by one worker."""
     from arc_kaggle.models.loading import save_model
-    from arc_kaggle.models.new_model import new_model
+    from arc_kaggle.models.new_model import new_grid_model
 
-    save_model(new_model(64, 2, 0), folder, "box", {})
-    tuning = ("--tune.steps", "2", "--tune.batch-size", "2", "--precision", "fp32")
+    save_model(new_grid_model(64, 2, 0), folder, "box", {})
+    tuning = ("--tune.weights", "all", "--tune.steps", "2", "--tune.batch-size", "2", "--precision", "fp32")
     return ("--model", str(folder), "--workers", "1", *tuning)
 
 

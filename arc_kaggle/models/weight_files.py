@@ -27,13 +27,13 @@ N_NAMED = 3
 
 def load_network(folder: Path, dtype: torch.dtype, **options: Any) -> Any:
     """The causal LM of a folder, which must hold exactly the tensors of its config. Raises ModelError."""
+    check_model_folder(folder)  # transformers takes seconds to import
+    check_layers(folder)
     from safetensors import SafetensorError
 
     import arc_kaggle.models.grid_lm  # isort: skip  # noqa: F401  (registers the model type)
     from transformers import AutoModelForCausalLM
 
-    check_model_folder(folder)
-    check_layers(folder)
     try:
         network, info = AutoModelForCausalLM.from_pretrained(
             folder,

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from arc_kaggle.tuning.eager import EagerOptimizer
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz iteration, which brings all singular values near 1."""
 N_ITERATIONS = 5
@@ -19,7 +21,7 @@ MATCH_ADAMW = 0.2
 """Root mean square of AdamW's updates (Liu et al. 2025, arXiv:2502.16982): so one learning rate suits both."""
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(EagerOptimizer):
     """Nesterov momentum, orthogonalised, with decoupled weight decay; for matrices within a network alone."""
 
     def __init__(

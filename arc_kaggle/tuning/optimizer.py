@@ -16,6 +16,7 @@ from arc_kaggle.models.loss import TensorBatch, summed_loss
 from arc_kaggle.models.threads import follow_load
 from arc_kaggle.text.tokens import NOT_TRAINED
 from arc_kaggle.tuning.distributed import Team
+from arc_kaggle.tuning.eager import EagerAdamW
 from arc_kaggle.tuning.muon import Muon
 
 
@@ -68,7 +69,7 @@ def make_optimizers(
     groups = parameter_groups(network, [p for p in parameters if id(p) not in taken], config)
     optimizers: list[torch.optim.Optimizer] = [Muon(muon, config.learning_rate, config.weight_decay)] if muon else []
     if groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True))
+        optimizers.append(EagerAdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True))
     return optimizers
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import InProcessWorker, solve_here
+from in_process import InProcessWorker, solve_here, workers_in_process
 from processes import FOUR_VIEWS, fake_config, score_by_hand, task_values, wait_until, write_site, write_tasks
 from strategies import TASK_JSON, WriteJson, prediction
 
@@ -413,7 +413,8 @@ def test_an_adapter_of_the_model_that_ships_is_judged(
     assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_an_adapter_that_does_not_fit_is_named(adapter: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_fit_is_named(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers_in_process(monkeypatch)
     shutil.copytree(adapter, tmp_path / "bad")
     (tmp_path / "bad" / "adapter_model.safetensors").write_bytes(b"nothing")
     config = EvaluateConfig((tmp_path / "bad",), tasks=str(write_tasks(tmp_path, 1)), out=tmp_path / "out")

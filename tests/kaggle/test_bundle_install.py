@@ -354,8 +354,9 @@ def test_the_file_in_a_bundle_is_plain_python() -> None:
 # The real thing -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif("ARC_KAGGLE_REAL_MODEL" not in os.environ, reason="make test-real runs it, for all it downloads")
 def test_a_bundle_for_this_machine_makes_a_fresh_environment_that_runs(tmp_path: Path) -> None:
-    """The one slow test: torch and all, downloaded by pip, installed in a new environment with the network cut."""
+    """torch and all, downloaded by pip, installed in a new environment with the network cut."""
     folder = tmp_path / "input" / "datasets" / "me" / "wheels"
     text = build(BuildConfig("here", folder))
     assert f"hashes, tags and completeness are right for CPython {PYTHON}" in text

@@ -203,9 +203,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("flat", [False, True], ids=["competitions/SLUG", "SLUG"])
-def test_a_rerun_answers_the_hidden_tasks_in_time(flat: bool, tmp_path: Path) -> None:
-    session = Session(tmp_path, flat)
+def test_a_rerun_answers_the_hidden_tasks_in_time(session: Session) -> None:
     session.tree.add_competition(hidden_tasks(N_TASKS))
     session.tree.add_model("my-model")
     minutes = 2 + N_TASKS / 6
@@ -220,13 +218,15 @@ def test_a_rerun_answers_the_hidden_tasks_in_time(flat: bool, tmp_path: Path) ->
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("flat", [False, True], ids=["competitions/SLUG", "SLUG"])
-def test_an_adapter_that_is_attached_answers_with_its_base(flat: bool, tmp_path: Path) -> None:
-    """Nothing names it; `make test-real` takes a real language model for the base."""
-    session = Session(tmp_path, flat)
+def test_an_adapter_that_is_attached_answers_with_its_base(tmp_path: Path) -> None:
+    """Nothing names it, and competitions are mounted as SLUG, not as competitions/SLUG.
+
+    `make test-real` takes a real language model for the base.
+    """
+    session = Session(tmp_path, flat=True)
     session.tree.add_competition(hidden_tasks(1))
     base = session.tree.add_model("base", source=Path(os.environ.get("ARC_KAGGLE_REAL_MODEL", BOX_FOLDER)))
-    adapter = session.tree.root / ("mine" if flat else "datasets/someone/mine")
+    adapter = session.tree.root / "mine"
     write_adapter(base, adapter)
     quick = {"recipe": "lora", "tune.steps": 1, "tune.max_tokens": 1024, "generate.n_views": 1, "quick_views": 1}
     config = {"TIME_LIMIT_MINUTES": 8, "OPTIONS": {**quick, "workers": 1}}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from in_process import workers_in_process
 from models import VOCABULARY, generate, lively_model, random_prompts, weights_of
 from train_data import rows_of, tiny_config
 
@@ -270,8 +271,13 @@ def test_an_adapter_on_the_base_is_saved_merged(tmp_path: Path, start: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["llama", "grid"])
-def test_it_is_solved_with_and_converted(tmp_path: Path, start: Path, kind: str) -> None:
-    if kind == "grid":
+def test_it_is_solved_with_and_converted(
+    tmp_path: Path, start: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first kind in this process, the second one as every run is, with a worker of its own."""
+    if kind == "llama":
+        workers_in_process(monkeypatch)
+    else:
         start = tmp_path / "grid"
         save_model(new_grid_model(32, 1, 3), start, "none", {})
     config = micro_config(tmp_path, start)
@@ -292,7 +298,10 @@ def test_it_is_solved_with_and_converted(tmp_path: Path, start: Path, kind: str)
         main_raises(["convert-weights", str(tmp_path / "plain"), "--out", str(tmp_path / "again")])
 
 
-def test_it_is_judged_as_one_model_and_its_parts_where_they_are_named(tmp_path: Path, start: Path) -> None:
+def test_it_is_judged_as_one_model_and_its_parts_where_they_are_named(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers_in_process(monkeypatch)
     train(micro_config(tmp_path, start, steps=1))
     (whole,) = find_model_folders((tmp_path / "out",))
     assert whole.folder == tmp_path / "out" and has_micro_steps(whole.folder)

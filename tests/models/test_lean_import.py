@@ -19,13 +19,19 @@ def test_models_are_imported_without_scipy_and_transformers_still_knows_that_it_
     assert (done.returncode, done.stdout.split()) == (0, ["False", "False", "True", "True"]), done.stderr
 
 
-def test_a_worker_whose_model_is_a_gridlm_answers_without_transformers(tmp_path: Path) -> None:
+def test_a_worker_whose_model_is_a_gridlm_tunes_it_and_answers_without_transformers(tmp_path: Path) -> None:
     save_model(new_grid_model(64, 1, 0), tmp_path, "box", {})
     code = (
         "import sys; import numpy as np; from pathlib import Path; from arc_kaggle.config.solve import SolveConfig\n"
         "from arc_kaggle.run.worker.main import load_method, probe\n"
+        "from arc_kaggle.system.deadline import Deadline; from arc_kaggle.text.tokens import Example\n"
         "method = load_method(SolveConfig('arc1:training', Path('out'), model=Path(sys.argv[1])))\n"
-        "print(probe(method) > 0, method.tuner is not None, *{'transformers', 'torch._dynamo'} & {*sys.modules})"
+        "examples = iter([Example(np.arange(8), np.arange(8))] * method.tuner.config.steps)\n"
+        "print(probe(method) > 0, method.tuner.tune(examples, 0, Deadline.never()).steps > 0)\n"
+        "from arc_kaggle.tuning.muon import Muon\n"
+        "optimizer = Muon([method.tuner.model.network.lm_head.weight], lr=0.1)\n"
+        "optimizer.step(); optimizer.zero_grad(); optimizer.load_state_dict(optimizer.state_dict())\n"
+        "print(*{'transformers', 'torch._dynamo'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done.stderr

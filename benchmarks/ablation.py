@@ -1,12 +1,14 @@
 """The ablation of GridLM, the model type of edition 3, at equal CPU time: every missing row by one command.
 
-    python benchmarks/ablation.py --rearc FILE [--minutes 3 10] [--seeds 2] [--hours 2] [--only PART ...]
+    python benchmarks/ablation.py --rearc FILE [--minutes 3 10] [--seeds 0 1] [--hours 2] [--only PART ...]
     python benchmarks/ablation.py --toy --out FOLDER/ablation.json
 
 A row is a variant, the CPU minutes of one thread that its training may take, and a seed. What is missing in --out is
 made row by row, the shortest minutes first and the base before all others; the hours are printed before, and after
---hours no row begins that should not end in time. A row that was interrupted is made again from its beginning. The
-learning rate falls to 0 in time for the end. CPU seconds are those of this process: other programs cost a row cache
+--hours no row begins that should not end in time. A row that was interrupted is made again from its beginning. Two
+processes, `--seeds 0` and `--seeds 1`, may add to one file at once.
+
+The learning rate falls to 0 in time for the end. CPU seconds are those of this process: other programs cost a row cache
 and memory bandwidth alone. All variants see the same examples in the same steps of a seed, as far as they come.
 
 Measured are nats a label of all outputs but the first on held-out rules, by source, and their mean; the table has
@@ -24,7 +26,9 @@ of sizes shrink by a third; 128 x 4 is ahead of 96 x 4, and 192 x 6 behind by 0.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -249,16 +253,21 @@ class Table:
         return cls(path, about, about.pop("rows", []))
 
     def add(self, row: Row) -> None:
-        self.rows.append(row)
+        """Keep a row, and those that other processes have added to the file since."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        turn = os.open(self.path.parent, os.O_RDONLY)
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        self.rows = [*Table.read(self.path).rows, row]
         write_json(self.path, {**self.about, "rows": self.rows})
+        os.close(turn)
 
     def timed(self) -> dict[Key, Row]:
         return {Key(row["variant"], row["minutes"], row["seed"]): row for row in self.rows if "minutes" in row}
 
-    def missing(self, minutes: Sequence[float], n_seeds: int, only: Sequence[str]) -> list[Key]:
+    def missing(self, minutes: Sequence[float], seeds: Sequence[int], only: Sequence[str]) -> list[Key]:
         """Keys without a row, in the order in which they are made; the base always among what is asked for."""
         names = [name for name in VARIANTS if name == BASE or not only or any(part in name for part in only)]
-        wanted = [Key(name, each, seed) for each in sorted(minutes) for seed in range(n_seeds) for name in names]
+        wanted = [Key(name, each, seed) for each in sorted(minutes) for seed in seeds for name in names]
         return [key for key in wanted if key not in self.timed()]
 
     def pace(self) -> float:
@@ -345,7 +354,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rearc", default="", help="file of re-arc pairs (rearc.jsonl.xz)")
     parser.add_argument("--minutes", type=float, nargs="+", default=[3.0, 10.0], help="CPU minutes of a training")
-    parser.add_argument("--seeds", type=int, default=2, help="seeds of every row, from 0 on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of every row; a process for each may run")
     parser.add_argument("--hours", type=float, default=None, help="most hours of this call")
     parser.add_argument("--only", nargs="*", default=[], help="parts of names of variants; the base is made too")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -357,9 +366,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if not (given.toy or given.plan or given.rearc):
         parser.error("--rearc FILE is wanted, the data of edition 3")
     torch.set_num_threads(1)
-    minutes, n_seeds = ([1 / 60], 1) if given.toy else (given.minutes, given.seeds)
+    minutes, seeds = ([1 / 60], [0]) if given.toy else (given.minutes, given.seeds)
     table = Table.read(given.out)
-    keys = table.missing(minutes, n_seeds, given.only)
+    keys = table.missing(minutes, seeds, given.only)
 
     def load() -> Setting:
         return setting_of(("arc1:training",), TOY) if given.toy else setting_of((*DATA, f"{given.rearc}=3"), SIZES)
@@ -373,7 +382,7 @@ def main(words: Sequence[str] | None = None) -> None:
     make_missing(table, keys, load, given.hours)
     if table.timed():
         print(markdown(table.timed()))
-    print(json.dumps({"rows": len(table.timed()), "missing": len(table.missing(minutes, n_seeds, given.only))}))
+    print(json.dumps({"rows": len(table.timed()), "missing": len(table.missing(minutes, seeds, given.only))}))
 
 
 if __name__ == "__main__":

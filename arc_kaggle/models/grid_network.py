@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from arc_kaggle.models.grid_places import next_places, places_of
+from arc_kaggle.system.files import write_json
 from arc_kaggle.text.grid_positions import LAST_PLACE, GridPositions
 
 Attend = Callable[..., tuple[Tensor, Any]]
@@ -288,6 +290,26 @@ class GridNetwork(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.lm_head.weight.dtype
+
+    def save_pretrained(self, folder: Path, state_dict: Mapping[str, Tensor], max_shard_size: str = "5GB") -> None:
+        """Write config.json and weights, at most `max_shard_size` a file; transformers loads them as a GridLM."""
+        from huggingface_hub import split_state_dict_into_shards_factory
+        from safetensors.torch import save_file
+
+        shards = split_state_dict_into_shards_factory(
+            dict(state_dict),
+            get_storage_size=lambda tensor: tensor.nbytes,
+            filename_pattern="model{suffix}.safetensors",
+            max_shard_size=max_shard_size,
+        )
+        for stale in folder.glob("model*.safetensors*"):
+            stale.unlink()
+        for name, tensors in shards.filename_to_tensors.items():
+            save_file({each: state_dict[each] for each in tensors}, folder / name, metadata={"format": "pt"})
+        if shards.is_sharded:
+            index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
+            write_json(folder / "model.safetensors.index.json", index)
+        write_json(folder / "config.json", self.config.to_dict())
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.embed_tokens

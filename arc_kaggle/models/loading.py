@@ -42,13 +42,6 @@ class LoadedModel:
     """Compute type of matrix products over fp32 weights; None where weights and products have one type."""
 
     @property
-    def saved_by_itself(self) -> PreTrainedModel:
-        """The network, which transformers can save. Raises ModelError for a GridLM without transformers."""
-        if isinstance(self.network, GridNetwork):
-            raise ModelError("network: found a GridLM without transformers, expected one that load_model has loaded")
-        return self.network
-
-    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return cast("PreTrainedTokenizerBase", self.notation.tokenizer)
 
@@ -75,6 +68,7 @@ def load_model(
     card: Path | None = None,
     four_bit_skip: Sequence[str] = FOUR_BIT_SKIP,
     all_trained: bool = False,
+    alone: bool = False,
 ) -> LoadedModel:
     """Load a model folder from disk, never from a network. Raises ModelError or PromptError.
 
@@ -84,10 +78,15 @@ def load_model(
     `auto` precision: bf16 products over fp32 weights on a CPU that has them, else fp32; on a GPU bf16 from compute
     capability 8.0 on, else fp16 (a T4 has no bf16). With `all_trained` weights are fp32 there, too, and only products
     are computed in less: small steps would be rounded away.
+
+    `alone` says that no adapter will be attached: a GridLM is then loaded without transformers, whose import would be
+    half of what such a process takes to start.
     """
     folder = Path(folder)
-    network, autocast = _load_network(folder, precision, device, four_bit_skip if four_bit else None, all_trained)
-    tokenizer = load_tokenizer(folder)
+    skipped = four_bit_skip if four_bit else None
+    alone = alone and not four_bit and has_grid_positions(folder) and any(folder.glob("*.safetensors"))
+    network, autocast = _load_network(folder, precision, device, skipped, all_trained, alone)
+    tokenizer = FileTokenizer(folder) if alone else load_tokenizer(folder)
     return in_notation(network, pick_preset(card or folder, tokenizer, prompt, encoder).notation(tokenizer), autocast)
 
 
@@ -113,12 +112,19 @@ def load_text_model(
 
 
 def _load_network(
-    folder: Path, precision: Precision, device: str, four_bit_skip: Sequence[str] | None, all_trained: bool = False
+    folder: Path,
+    precision: Precision,
+    device: str,
+    four_bit_skip: Sequence[str] | None,
+    all_trained: bool = False,
+    alone: bool = False,
 ) -> tuple[Any, torch.dtype | None]:
     """(network on its device, autocast type); in 4 bits but for some modules where these are given."""
     target = pick_device(device)
     chosen = pick_precision(target, precision)
     dtype, autocast = types_of(target, chosen, all_trained)
+    if alone:
+        return load_grid_network(folder, dtype).to(target), autocast
     options = {} if four_bit_skip is None else nf4_options(DTYPES[chosen], target, four_bit_skip)
     network = load_network(folder, dtype, **options)
     return (network.to(target) if four_bit_skip is None else keep_one_layout(network)), autocast
@@ -131,26 +137,11 @@ def types_of(device: torch.device, precision: str, all_trained: bool) -> tuple[t
 
 
 def load_asked(options: ModelOptions) -> LoadedModel:
-    """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`.
-
-    A GridLM to which no adapter will be attached is loaded without transformers: half of what such a process takes to
-    start would be to import that.
-    """
-    attached = options.tune.weights == "lora" or options.adapter or options.four_bit
-    if has_grid_positions(options.model) and not attached and next(options.model.glob("*.safetensors"), None):
-        return _load_grid_model(options)
+    """The model of a command's options: its vocabulary is whole, and no adapter is attached. Raises as `load_model`."""
     where = options.model, options.precision, options.device
     four_bit = options.four_bit, options.card_folder, options.four_bit_skip
-    return load_model(*where, options.prompt, options.encoder, *four_bit, all_trained=options.tune.weights == "all")
-
-
-def _load_grid_model(options: ModelOptions) -> LoadedModel:
-    device = pick_device(options.device)
-    chosen = pick_precision(device, options.precision)
-    dtype, autocast = types_of(device, chosen, options.tune.weights == "all")
-    network, tokenizer = load_grid_network(options.model, dtype).to(device), FileTokenizer(options.model)
-    preset = pick_preset(options.card_folder, tokenizer, options.prompt, options.encoder)
-    return in_notation(network, preset.notation(tokenizer), autocast)
+    weights, alone = options.tune.weights, options.tune.weights != "lora" and not options.adapter
+    return load_model(*where, options.prompt, options.encoder, *four_bit, all_trained=weights == "all", alone=alone)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -213,7 +204,7 @@ def save_model(model: LoadedModel, folder: Path, recipe: str, facts: dict[str, A
     """Write weights (bf16 safetensors, tied ones once, at most 15 MB a file), tokenizer and card."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in stock_weights(model.network).items()}
-    model.saved_by_itself.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
+    model.network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
     model.tokenizer.save_pretrained(folder)
     write_card(folder, ModelCard.of(model.notation, recipe, facts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from arc_kaggle.tasks.entries import read_json
 class FileTokenizer:
     """A tokenizer.json, and what the tokenizer_config.json beside it says: special tokens and the longest prompt."""
 
+    FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
     def __init__(self, path: Path) -> None:
+        self.folder = tokenizer_file(path).parent
         self.tokenizer = open_tokenizer(path)
         beside = tokenizer_file(path).with_name("tokenizer_config.json")
         config = read_json(beside) if beside.is_file() else {}
@@ -30,6 +34,12 @@ class FileTokenizer:
     def backend_tokenizer(self) -> Tokenizer:
         """Under the name that transformers has for it: many texts are tokenized by it in one call."""
         return self.tokenizer
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Copy what its folder holds of a tokenizer into another one."""
+        for file in (self.folder / name for name in self.FILES):
+            if file.is_file() and not (folder.exists() and folder.samefile(self.folder)):
+                shutil.copyfile(file, folder / file.name)
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids

@@ -33,9 +33,6 @@ def train(config: TrainConfig) -> Facts:
 
     Where `out` holds checkpoints, goes on from the newest.
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # saving a model shows one of its own
     clock, settings = Clock(time.monotonic(), config.max_minutes), settings_of(config)
     check_trackers(config)
     checkpoint = load_checkpoint(config.out / "checkpoints", settings)

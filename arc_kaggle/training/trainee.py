@@ -64,6 +64,12 @@ def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:
 
 
 def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
+    alone = config.start is not None and config.weights == "all" and not config.adapter
+    alone = alone and not config.on_prompts and not config.in_micro_steps
+    if not alone:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # loading and saving a model show one of their own
     if config.start is None:
         sizes = config.hidden_size, config.n_layers, config.seed, None
         grid = config.architecture == "grid"
@@ -76,7 +82,7 @@ def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
     else:
         card = card_folder(config.start, config.adapter)
         asked = config.prompt, config.encoder, config.four_bit, card, config.four_bit_skip
-        model = load_model(config.start, precision, str(device), *asked)
+        model = load_model(config.start, precision, str(device), *asked, alone=alone)
     if config.adapter and config.weights == "all":
         merge_in(model.network, config.adapter)
     return model

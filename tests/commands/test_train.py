@@ -22,6 +22,7 @@ from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, LeakError, ModelError, PromptError
 from arc_kaggle.models.card import read_card
 from arc_kaggle.models.loading import load_model, save_model
+from arc_kaggle.models.new_model import new_grid_model
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.examples import ExampleSource
@@ -179,12 +180,18 @@ def start(config: TrainConfig, **environment: str) -> subprocess.Popen[str]:
     words = ["--data", *config.data, "--against", *config.against]
     for name in ("out", "steps", "tokens_per_batch", "tokens_per_pass", "max_tokens", "hidden_size", "n_layers", "ema",
                  "precision", "hold_out", "validation_puzzles", "save_every", "data_workers", "architecture",
-                 "bucket"):  # fmt: skip
+                 "bucket", "start"):  # fmt: skip
         if (value := getattr(config, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     words += ["--optim.matrices", config.optim.matrices]
     command = [sys.executable, "-m", "arc_kaggle.cli", "train", *words]
     return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def tiny_grid_model(folder: Path) -> Path:
+    """The folder of a model from which a process starts soon, for it imports no transformers."""
+    save_model(new_grid_model(32, 1, 0), folder / "start", "box", {})
+    return folder / "start"
 
 
 def finish(*processes: subprocess.Popen[str]) -> None:
@@ -194,7 +201,8 @@ def finish(*processes: subprocess.Popen[str]) -> None:
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    through = tiny_config(tmp_path, steps=30, save_every=4, ema=0.9, architecture="grid", bucket=32)
+    start_from = tiny_grid_model(tmp_path)
+    through = tiny_config(tmp_path, steps=30, save_every=4, ema=0.9, start=start_from, bucket=32)
     through = replace(through, optim=replace(through.optim, matrices="muon"))
     killed = replace(through, out=tmp_path / "killed")
     train(through)
@@ -255,7 +263,7 @@ def test_a_finished_run_does_nothing_more_and_another_config_is_refused(tmp_path
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    one = tiny_config(tmp_path, tokens_per_pass=128, steps=6)
+    one = tiny_config(tmp_path, tokens_per_pass=128, steps=6, start=tiny_grid_model(tmp_path))
     two = replace(one, out=tmp_path / "two")
     train(one)
     with socket.socket() as free:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from arc_kaggle.config.model import ModelOptions, has_grid_positions
 from arc_kaggle.config.solve import SolveConfig
-from arc_kaggle.errors import EngineError, ModelError
+from arc_kaggle.errors import EngineError
 from arc_kaggle.models.grid_lm import GridLM
 from arc_kaggle.models.grid_network import GridNetwork, frequencies, turn, turns_of
 from arc_kaggle.models.grid_places import places_of
-from arc_kaggle.models.loading import LoadedModel, load_asked, load_model, save_model
+from arc_kaggle.models.loading import LoadedModel, load_asked, load_model, load_tokenizer, save_model
 from arc_kaggle.models.loss import summed_loss
 from arc_kaggle.models.new_model import new_grid_model, new_model
+from arc_kaggle.text.tokenizer_file import FileTokenizer
 from arc_kaggle.tuning.tuner import fast_on_a_cpu
 
 MODEL = lively_model(0, "grid")
@@ -97,9 +99,32 @@ def test_angles_are_fp32_whatever_products_are_computed_in() -> None:
     assert found.dtype is torch.complex64 and torch.equal(found, turns_of(places, 32))
 
 
-def test_without_transformers_it_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="found a GridLM without transformers"):
-        save_model(alone(MODEL), tmp_path / "new", "box", {})
+def test_without_transformers_it_is_saved_as_with_them(tmp_path: Path) -> None:
+    """And what is saved of it again replaces all that was there, in as many files as it takes."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    save_model(MODEL, first, "box", {})
+    loaded = load_model(first, "fp32", alone=True)
+    assert isinstance(loaded.network, GridNetwork)
+    save_model(loaded, again, "box", {})
+    for file in again.iterdir():
+        if file.name != "config.json":
+            assert file.read_bytes() == (first / file.name).read_bytes()
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (first, again)]
+    assert configs[0] == configs[1]
+    assert load_tokenizer(again).get_vocab() == load_tokenizer(first).get_vocab()
+
+    loaded.network.save_pretrained(again, loaded.network.state_dict(), "100KB")
+    assert not (again / "model.safetensors").exists() and len([*again.glob("model-*.safetensors")]) > 2
+    for folder in (first, again):
+        assert weights_of(load_model(folder, "fp32").network) == weights_of(loaded.network)
+        assert weights_of(load_model(folder, "fp32", alone=True).network) == weights_of(loaded.network)
+
+
+def test_a_tokenizer_is_saved_where_it_lies_too(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path, "box", {})
+    before = (tmp_path / "tokenizer.json").read_bytes()
+    FileTokenizer(tmp_path).save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == before
 
 
 def test_masks_that_only_transformers_reads_are_refused() -> None:

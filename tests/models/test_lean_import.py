@@ -6,8 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from arc_kaggle.models.loading import save_model
+import torch
+from train_data import random_task
+
+from arc_kaggle.models.loading import load_model, save_model
 from arc_kaggle.models.new_model import new_grid_model
+from arc_kaggle.system.files import write_json
+from arc_kaggle.tasks.task import task_to_json
 
 
 def test_models_are_imported_without_scipy_and_transformers_still_knows_that_it_is_there() -> None:
@@ -35,3 +40,19 @@ def test_a_worker_whose_model_is_a_gridlm_tunes_it_and_answers_without_transform
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done.stderr
+
+
+def test_a_trainer_that_starts_from_a_gridlm_trains_and_saves_it_without_transformers(tmp_path: Path) -> None:
+    save_model(new_grid_model(32, 1, 0), tmp_path / "start", "box", {})
+    write_json(tmp_path / "tasks.json", {"a": task_to_json(random_task("a"))})
+    code = (
+        "import sys; from pathlib import Path; from arc_kaggle.config.train import TrainConfig\n"
+        "from arc_kaggle.training.session import train; folder = Path(sys.argv[1])\n"
+        "sizes = dict(steps=2, tokens_per_batch=256, max_tokens=256, hold_out=0, validation_puzzles=0, against=())\n"
+        "train(TrainConfig(folder / 'out', (str(folder / 'tasks.json'),), start=folder / 'start', **sizes))\n"
+        "print(*{'transformers', 'torch._dynamo', 'torch.distributed.tensor'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+    ours, before = (load_model(tmp_path / name).network for name in ("out", "start"))
+    assert not torch.equal(ours.lm_head.weight, before.lm_head.weight)

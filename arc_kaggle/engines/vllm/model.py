@@ -9,4 +9,4 @@ from arc_kaggle.models.loading import LoadedModel, stock_weights
 
 def write_network(model: LoadedModel, folder: Path) -> None:
     """Write weights and config as they are in memory. vLLM needs no tokenizer, because it is given token ids."""
-    model.saved_by_itself.save_pretrained(folder, state_dict=stock_weights(model.network))
+    model.network.save_pretrained(folder, state_dict=stock_weights(model.network))

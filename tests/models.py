@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -39,8 +40,15 @@ def lively_model(seed: int, kind: str = "llama") -> LoadedModel:
     """A model whose large random weights make its answers differ, and end after different numbers of tokens.
 
     `gpt2` learns absolute positions: it alone notices when all positions of a row are off by the same number.
-    `grid alone` is the network of `grid` without transformers, as workers load it.
+    `grid alone` is the network of `grid` without transformers, as workers load it. Each is made once, and copied.
     """
+    made = _lively_model(seed, kind)
+    torch.manual_seed(seed)
+    return replace(made, network=deepcopy(made.network))
+
+
+@cache
+def _lively_model(seed: int, kind: str) -> LoadedModel:
     model = new_model(64, 2, seed)
     if kind.startswith("grid"):
         model = new_grid_model(64, 2, seed)

@@ -94,6 +94,7 @@ def check_ranges(config: Any, name: str = "") -> None:
                 raise ConfigError(f"option {where}: found {value!r:.30}, expected {allowed.expected(value)}")
 
 
+@lru_cache
 def names_aside(cls: type, prefix: str = "") -> frozenset[str]:
     """The dotted names of the options that are marked as `ASIDE`, those of nested configs included."""
     found = set()

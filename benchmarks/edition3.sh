@@ -5,12 +5,16 @@
 #
 # OUT is the folder of the model and its checkpoints, REARC the file of re-arc pairs (rearc.jsonl.xz); further options go
 # to `arc-kaggle train` behind the recipe's own, whose place they take, such as `--max-minutes 60` to end in an hour.
-# PYTHON names the interpreter of the environment. Two processes (PROCESSES) of one thread each, at idle priority
+# START is a model folder to go on from in place of random weights, whose optimizer begins anew: with other data (--seed)
+# and what is left of --steps, --first-max-tokens, --growing-fraction and --decay-fraction. PYTHON names the interpreter
+# of the environment. Two processes (PROCESSES) of one thread each, at idle priority
 # (PRIORITY); their threads do not spin beside other work. All of them are in the process group of this script: started by
 # setsid, it is stopped by `kill -9 -- -PID`, paused by -STOP, gone on by -CONT.
 set -eu
 out=$1 rearc=$2
 shift 2
+model="--architecture grid --hidden-size 192 --n-layers 6"
+[ -z "${START:-}" ] || model="--start $START"
 processes=${PROCESSES:-2} priority=${PRIORITY-chrt --idle 0}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 export WORLD_SIZE="$processes" MASTER_ADDR=127.0.0.1 MASTER_PORT="${MASTER_PORT:-29517}"
@@ -20,7 +24,7 @@ train() {
     shift
     RANK=$rank LOCAL_RANK=$rank $priority "${PYTHON:-python}" -m arc_kaggle.cli train --out "$out" \
         --data arc1:training=1 arc2:training=1.5 "$rearc=3" synth:0.8=4.5 --drop-leaks \
-        --architecture grid --hidden-size 192 --n-layers 6 --precision fp32 \
+        $model --precision fp32 \
         --steps 25000 --tokens-per-batch 8192 --tokens-per-pass 4096 --bucket 32 \
         --max-tokens 2048 --first-max-tokens 320 --growing-fraction 0.6 --remake-share 0.15 \
         --optim.matrices muon --optim.learning-rate 3e-3 --optim.schedule linear --optim.warmup-fraction 0.01 \

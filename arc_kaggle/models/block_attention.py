@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from arc_kaggle.models.grid_network import Attend, GridNetwork
 
-BLOCK = 192
+BLOCK = 128
 """Queries of a block. What a smaller one saves behind the causal mask it loses in smaller products."""
-LONGEST = 1024
+LONGEST = 2048
 """Tokens of a row. Weights are kept for the backward pass, half a square of the length for every head."""
 NAME = "arc_kaggle_blocks"
 
@@ -27,7 +27,7 @@ class BlockAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Queries, keys and values (heads, time, size), each head of each row by itself; so is what is returned."""
+        """Queries, keys and values of one row (heads, time, size); so is what is returned."""
         exact, keys = query.float() * scale, key.float().transpose(1, 2)
         weights, outputs = [], []
         for begin, end in _blocks(query.shape[1]):
@@ -82,10 +82,10 @@ def attend(
     if not plain or query.shape[2] > LONGEST or value.dtype == torch.float32:
         return (otherwise or _stock())(module, query, key, value, attention_mask, **options)[0], None
     scale = options.get("scaling") or query.shape[3] ** -0.5
-    heads = [each.flatten(0, 1) for each in (query, key, value)]
+    # Row by row: whatever the batch, blocks of padded rows have few shapes, and each shape compiles kernels.
     with torch.autocast("cpu", enabled=False):
-        output: Tensor = BlockAttention.apply(*heads, scale)  # type: ignore[no-untyped-call]
-    return output.view(query.shape).transpose(1, 2), None
+        outputs = [BlockAttention.apply(*row, scale) for row in zip(query, key, value, strict=True)]  # type: ignore[no-untyped-call]
+    return torch.stack(outputs).transpose(1, 2), None
 
 
 def _stock() -> Attend:

@@ -143,7 +143,8 @@ class TrainLoop:
         progress.step += 1
         torch.manual_seed(int(np.random.SeedSequence([self.config.seed, 2, progress.step]).generate_state(1)[0]))
         in_last_stage = progress.step >= self.stages[-1].first
-        loss = self.optimizer.update([batch[:3] for batch in batches], progress.time_share * in_last_stage)
+        with self.around.trainee.at_its_fastest():  # not around the validation: engines know torch's attention alone
+            loss = self.optimizer.update([batch[:3] for batch in batches], progress.time_share * in_last_stage)
         if self.average:
             self.average.update()
         share = max(progress.time_share, self.clock.time_share) if team.leads else 0.0

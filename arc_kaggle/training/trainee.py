@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.models.coordinate_embeddings import split
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, load_text_model, pick_precision, save_model
-from arc_kaggle.models.loss import summed_loss
+from arc_kaggle.models.loss import SumsItsLoss, summed_loss
 from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.models.vocabulary_cut import cut_vocabulary
 from arc_kaggle.models.weight_files import load_network
@@ -30,7 +31,7 @@ from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.packing import pack
 from arc_kaggle.tuning.pretrained import merge_in
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
-from arc_kaggle.tuning.tuner import keep_freed_memory
+from arc_kaggle.tuning.tuner import fast_on_a_cpu, keep_freed_memory
 
 Facts = dict[str, Any]
 Weights = Mapping[str, nn.Parameter]
@@ -43,6 +44,12 @@ class Trainee:
     model: LoadedModel
     weights: Weights
     save: Callable[[Path, Facts], None]
+
+    def at_its_fastest(self) -> AbstractContextManager[None]:
+        """Within it a CPU trains the model as it tunes one; not a compiled one, nor one of micro steps."""
+        network: Any = self.model.network
+        by_itself = isinstance(network, SumsItsLoss) or getattr(network.get_decoder(), "_compiled_call_impl", None)
+        return nullcontext() if by_itself else fast_on_a_cpu(network)
 
 
 def make_trainee(config: TrainConfig, device: torch.device) -> Trainee:

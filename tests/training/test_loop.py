@@ -17,6 +17,7 @@ from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import EVERYWHERE, LoraConfig
 from arc_kaggle.errors import ConfigError
+from arc_kaggle.models.block_attention import BlockAttention
 from arc_kaggle.models.card import read_card
 from arc_kaggle.models.loading import LoadedModel, load_model, save_model
 from arc_kaggle.models.new_model import new_model
@@ -250,6 +251,23 @@ def test_weights_stay_in_fp32_whatever_is_computed_in(tmp_path: Path, precision:
     state = torch.load(config.out / "checkpoints" / "step-00000002" / "state.pt")
     assert {value.dtype for value in state["weights"].values()} == {torch.float32}
     assert rows_of(config)[-1]["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks"), [({}, True), ({"architecture": "grid"}, True), ({"compile": True}, False)]
+)
+def test_steps_in_bf16_attend_by_blocks_and_validation_by_torchs_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], blocks: bool
+) -> None:
+    """The engine, which validates between two steps, refuses any other attention than torch's."""
+    rows, plain = [], BlockAttention.apply
+    monkeypatch.setattr(BlockAttention, "apply", lambda *given: rows.append(given[0].shape) or plain(*given))
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module: setattr(module, "_compiled_call_impl", module.forward)
+    )
+    train(tiny_config(tmp_path, precision="bf16", steps=2, save_every=1, **changes))
+    assert bool(rows) == blocks
+    assert all(len(shape) == 3 for shape in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): momentum, orthogonalised.
 
-`torch.optim.Muon` takes the same steps, but orthogonalises in bf16, one matrix at a time: on a CPU without bf16 that is
-four times as slow, a third of a training step of a small model.
+`torch.optim.Muon` takes the same steps, but orthogonalises in bf16 everywhere, one matrix at a time: on a CPU without
+bf16 that is four times as slow, a third of a training step of a small model. On one that has it, bf16 takes half the
+time of fp32.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ MATCH_ADAMW = 0.2
 
 
 class Muon(EagerOptimizer):
-    """Nesterov momentum, orthogonalised, with decoupled weight decay; for matrices within a network alone."""
+    """Nesterov momentum, orthogonalised in `dtype`, with decoupled weight decay; for matrices of layers alone."""
 
     def __init__(
-        self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, momentum: float = 0.95
+        self,
+        matrices: Iterable[nn.Parameter],
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -41,7 +48,8 @@ class Muon(EagerOptimizer):
                 self._change(matrices, group)
 
     def _change(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
-        directions = orthogonalised(torch.stack([self._direction(matrix, group["momentum"]) for matrix in matrices]))
+        directions = torch.stack([self._direction(matrix, group["momentum"]) for matrix in matrices])
+        directions = orthogonalised(directions.to(self.dtype))
         rate = group["lr"] * MATCH_ADAMW * max(matrices[0].shape) ** 0.5
         for matrix, direction in zip(matrices, directions.unbind(), strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-rate)

@@ -61,13 +61,16 @@ def inner_matrices(network: Any, parameters: Sequence[nn.Parameter]) -> list[nn.
 
 
 def make_optimizers(
-    network: Any, parameters: Sequence[nn.Parameter], config: OptimConfig
+    network: Any, parameters: Sequence[nn.Parameter], config: OptimConfig, autocast: torch.dtype | None = None
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters; or Muon for the matrices of the layers, and AdamW for the others."""
+    """AdamW for all parameters; or Muon for the matrices of the layers, in bf16 where that is `autocast`, and AdamW."""
     muon = inner_matrices(network, parameters) if config.matrices == "muon" else []
     taken = {id(matrix) for matrix in muon}
     groups = parameter_groups(network, [p for p in parameters if id(p) not in taken], config)
-    optimizers: list[torch.optim.Optimizer] = [Muon(muon, config.learning_rate, config.weight_decay)] if muon else []
+    optimizers: list[torch.optim.Optimizer] = []
+    if muon:
+        dtype = torch.bfloat16 if autocast is torch.bfloat16 else torch.float32
+        optimizers.append(Muon(muon, config.learning_rate, config.weight_decay, dtype=dtype))
     if groups:
         optimizers.append(EagerAdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True))
     return optimizers
@@ -89,7 +92,7 @@ class Optimizer:
         self.team = team or Team(0, 1, model.device)
         self.parameters = list(parameters)
         self.n_updates = 0
-        self.optimizers = make_optimizers(model.network, self.parameters, config)
+        self.optimizers = make_optimizers(model.network, self.parameters, config, model.autocast)
         self.peaks = [group["lr"] for group in self.groups]
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=model.autocast is torch.float16)
 

@@ -14,7 +14,7 @@ set -eu
 out=$1 rearc=$2
 shift 2
 model="--architecture grid --hidden-size 192 --n-layers 6"
-[ -z "${START:-}" ] || model="--start $START"
+[ -z "${START:-}" ] || { model=""; set -- --start "$START" "$@"; }
 processes=${PROCESSES:-2} priority=${PRIORITY-chrt --idle 0}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 export WORLD_SIZE="$processes" MASTER_ADDR=127.0.0.1 MASTER_PORT="${MASTER_PORT:-29517}"

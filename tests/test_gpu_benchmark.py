@@ -96,17 +96,31 @@ def test_a_script_is_stopped_in_time_and_what_it_has_told_is_kept(gpu: Any, tmp_
     assert "it broke" in (tmp_path / "log.txt").read_text()
 
 
+def edition_3_trainers(tmp_path: Path, **environment: str) -> list[str]:
+    """What the trainers of edition 3 would be started with, a line each: rank, processes, and words in brackets."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$RANK of $WORLD_SIZE:$(printf " [%s]" "$@")"\n')
+    python.chmod(0o755)
+    command = ["sh", str(BENCHMARKS / "edition3.sh"), "out", "rearc.jsonl.xz", "--steps", "7"]
+    variables = {**os.environ, "PYTHON": str(python), "PRIORITY": "", **environment}
+    return sorted(
+        subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.splitlines()
+    )
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_edition_3_is_trained_by_as_many_processes_as_asked_for(processes: int, tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$RANK of $WORLD_SIZE: $*"\n')
-    python.chmod(0o755)
-    environment = {**os.environ, "PYTHON": str(python), "PROCESSES": str(processes), "PRIORITY": ""}
-    command = ["sh", str(BENCHMARKS / "edition3.sh"), "out", "rearc.jsonl.xz", "--steps", "7"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    lines = sorted(done.stdout.splitlines())
+    lines = edition_3_trainers(tmp_path, PROCESSES=str(processes))
     assert [line.partition(":")[0] for line in lines] == [f"{rank} of {processes}" for rank in range(processes)]
-    assert all("train --out out" in line and line.endswith("--keep-checkpoints 3 --steps 7") for line in lines)
+    assert all("[train] [--out] [out]" in line and "[--architecture] [grid]" in line for line in lines)
+    assert all(line.endswith("[--keep-checkpoints] [3] [--steps] [7]") for line in lines)
+
+
+def test_edition_3_goes_on_from_a_folder_whose_name_has_a_blank(tmp_path: Path) -> None:
+    lines = edition_3_trainers(tmp_path, PROCESSES="2", START="as far/as it is")
+    assert len(lines) == 2
+    assert all("[--start] [as far/as it is] [--steps] [7]" in line for line in lines)
+    assert not any("--architecture" in line for line in lines)
 
 
 def test_what_a_training_left_comes_back_in_few_files(gpu: Any, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ At the lengths of one task torch's own kernel takes most of a step there, its ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,15 +29,15 @@ class BlockAttention(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Queries, keys and values of one row (heads, time, size); so is what is returned."""
         exact, keys = query.float() * scale, key.float().transpose(1, 2)
-        weights, outputs = [], []
+        weights, output, space = [], torch.empty_like(value), _space(query, torch.float32)
         for begin, end in _blocks(query.shape[1]):
-            scores = exact[:, begin:end] @ keys[:, :, :end]  # (heads, block, keys)
+            scores = torch.bmm(exact[:, begin:end], keys[:, :, :end], out=space(end - begin, end))
             scores[:, :, begin:].masked_fill_(_later(end - begin), -torch.inf)
-            weights.append(scores.softmax(dim=-1).to(value.dtype))
-            outputs.append(weights[-1] @ value[:, :end])
+            weights.append(torch.softmax(scores, dim=-1, out=scores).to(value.dtype, copy=True))
+            torch.bmm(weights[-1], value[:, :end], out=output[:, begin:end])
         ctx.save_for_backward(*((each * scale).to(value.dtype) for each in (query, key)), value, *weights)
         ctx.dtype = query.dtype
-        return torch.cat(outputs, dim=1)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor, None]:
@@ -45,13 +45,22 @@ class BlockAttention(torch.autograd.Function):
         (of_output,) = gradients
         of_query = torch.empty_like(query)
         of_key, of_value = (torch.zeros_like(each, dtype=torch.float32) for each in (key, value))
+        space, part = _space(query, value.dtype), _space(query, value.dtype)
         for (begin, end), weight in zip(_blocks(query.shape[1]), weights, strict=True):
-            of_weight = of_output[:, begin:end] @ value[:, :end].transpose(1, 2)
-            of_scores = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
-            of_value[:, :end] += weight.transpose(1, 2) @ of_output[:, begin:end]
-            of_key[:, :end] += of_scores.transpose(1, 2) @ query[:, begin:end]
-            torch.bmm(of_scores, key[:, :end], out=of_query[:, begin:end])
+            scores = torch.bmm(of_output[:, begin:end], value[:, :end].transpose(1, 2), out=space(end - begin, end))
+            torch._softmax_backward_data(scores, weight, -1, weight.dtype, grad_input=scores)
+            added = part(end, query.shape[2])
+            of_value[:, :end] += torch.bmm(weight.transpose(1, 2), of_output[:, begin:end], out=added)
+            of_key[:, :end] += torch.bmm(scores.transpose(1, 2), query[:, begin:end], out=added)
+            torch.bmm(scores, key[:, :end], out=of_query[:, begin:end])
         return of_query.to(ctx.dtype), of_key.to(ctx.dtype), of_value.to(value.dtype), None
+
+
+def _space(query: Tensor, dtype: torch.dtype) -> Callable[[int, int], Tensor]:
+    """Room for (heads, rows, columns) of one block at a time: what is written again and again stays in the cache."""
+    n_heads, length, size = query.shape
+    room = torch.empty(n_heads * length * max(size, min(BLOCK, length)), dtype=dtype)
+    return lambda n_rows, n_columns: room[: n_heads * n_rows * n_columns].view(n_heads, n_rows, n_columns)
 
 
 def _blocks(length: int) -> Iterator[tuple[int, int]]:

@@ -47,8 +47,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(tasks: Path, out: Path, *words: str) -> dict[str, Any]:
-    """What `solve` reports of each task."""
-    assert main(["solve", "--tasks", str(tasks), "--out", str(out), *QUICK, *words]) == 0
+    """What `solve` reports of each task. Its code is 3 where no answer of a model with random factors ends."""
+    assert main(["solve", "--tasks", str(tasks), "--out", str(out), *QUICK, *words]) in (0, 3)
     reports = json.loads((out / "report.json").read_text())["reports"]
     return {report["task_id"]: report["run"] for report in reports}
 
@@ -72,7 +72,7 @@ def test_without_tuning_the_adapter_answers_as_the_merged_model_does(
 def test_tuned_weights_are_kept_and_answer_again(adapter: Path, tasks: Path, tmp_path: Path) -> None:
     """In peft's format, with the rank of the pretrained adapter; the options of tuning are of no account then."""
     kept, on = tmp_path / "kept", ("--adapter", str(adapter), "--recipe", "lora", "--tune.lora.rank", "9")
-    rate = ("--tune.optim.learning-rate", "1e-2")
+    rate = ("--tune.optim.learning-rate", "3e-3")
     first = run(tasks, tmp_path / "a", *on, *rate, "--tune.steps", "3", "--keep-adapters", str(kept))
     assert [each["tune"]["tuned"] for each in first.values()] == [True, True]
     folders = {json.loads((folder / "task.json").read_text())["task_id"]: folder for folder in kept.iterdir()}

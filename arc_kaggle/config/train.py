@@ -64,7 +64,7 @@ class TrainConfig:
     """Optimizer steps."""
     max_minutes: Annotated[Minutes | None, ASIDE] = None
     """Most minutes of the whole run, over all its resumes, with loading, validation and saving. The learning rate falls
-    in time for it. No limit where it is not given. It may change when a run is resumed."""
+    in time for it. No limit where it is not given. It may change when a run is resumed, but not to one that is over."""
     tokens_per_batch: Count = 4096
     """Tokens in one optimizer step, padding included."""
     examples_per_batch: Count | None = None

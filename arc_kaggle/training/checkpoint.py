@@ -31,6 +31,10 @@ class Progress:
     time_share: float = 0.0
     """The share of its time limit that a run has used, 0..1; 0 without a limit."""
 
+    def is_through(self, n_steps: int) -> bool:
+        """Whether a run of so many steps makes none more."""
+        return self.step >= n_steps or self.time_share >= 1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:

@@ -114,7 +114,7 @@ class TrainLoop:
 
     def _steps(self) -> Iterator[Row]:
         batches, progress = self._batches(), self.progress
-        while progress.step < self.config.steps and progress.time_share < 1:
+        while not progress.is_through(self.config.steps):
             for stage in self.stages[1:]:
                 if stage.first == progress.step + 1:
                     self.optimizer = self._optimizer_of(stage)
@@ -159,8 +159,7 @@ class TrainLoop:
     def keep(self, row: Row, log: TrainLog) -> None:
         """Log a step. When it is due, validate, save the model, and write a checkpoint, which is a model folder too."""
         progress, config = self.progress, self.config
-        at_end = progress.step == config.steps or progress.time_share >= 1
-        if not at_end and progress.step % config.save_every:
+        if not progress.is_through(config.steps) and progress.step % config.save_every:
             return log.write(row)
         begun = time.monotonic()
         row |= self.measure()

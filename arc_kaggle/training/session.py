@@ -16,7 +16,7 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.card import read_card
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.text.tokenizer_checks import check_example
-from arc_kaggle.training.checkpoint import Progress, load_checkpoint
+from arc_kaggle.training.checkpoint import Checkpoint, Progress, load_checkpoint
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import Row, check_trackers
 from arc_kaggle.training.loop import Clock, Measuring, Surroundings, TrainLoop
@@ -36,6 +36,7 @@ def train(config: TrainConfig) -> Facts:
     clock, settings = Clock(time.monotonic(), config.max_minutes), settings_of(config)
     check_trackers(config)
     checkpoint = load_checkpoint(config.out / "checkpoints", settings)
+    check_minutes(config, checkpoint)
     team = join_team()
     check_team(config, team)
     mixture = load_prompt_mixture(config) if config.on_prompts else load_mixture(config)
@@ -65,6 +66,19 @@ def data_of(config: TrainConfig, mixture: Mixture | PromptMixture, model: Loaded
     source = ExampleSource(mixture, model.notation, config)
     check_first(source)
     return source, make_validation(source, model.pad_id)
+
+
+def check_minutes(config: TrainConfig, checkpoint: Checkpoint | None) -> None:
+    """Refuse to go on with a run whose earlier parts took all the minutes that it may take. Raises ConfigError."""
+    if checkpoint is None or config.max_minutes is None or checkpoint.progress.is_through(config.steps):
+        return
+    before = checkpoint.progress
+    if before.seconds >= 60 * config.max_minutes:
+        raise ConfigError(
+            f"option max_minutes: found {config.max_minutes:g}, expected more than the {before.seconds / 60:.1f} that "
+            f"the run in {config.out} has taken up to step {before.step} of {config.steps}: the limit counts all "
+            f"resumes of a run. Name a larger one, or none."
+        )
 
 
 def check_team(config: TrainConfig, team: Team) -> None:

@@ -27,6 +27,7 @@ from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.log import read_log
+from arc_kaggle.training.loop import TrainLoop
 from arc_kaggle.training.mixture import FileSource, split_rules
 from arc_kaggle.training.session import train
 from arc_kaggle.training.validation import make_validation
@@ -219,6 +220,21 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> 
     assert facts[0]["tokens"] == facts[1]["tokens"]
 
 
+def stop_behind(config: TrainConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a training that is interrupted behind a step."""
+    keep = TrainLoop.keep
+
+    def stop(self: Any, row: dict[str, Any], log: Any) -> None:
+        keep(self, row, log)
+        if row["step"] == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainLoop, "keep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+
+
 @pytest.mark.parametrize("stopped_at", [1, 2, 3])
 def test_a_run_goes_on_within_its_stages(tmp_path: Path, stopped_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(lively_model(0, "gpt2"), tmp_path / "start", "box", {})  # it drops out
@@ -227,18 +243,7 @@ def test_a_run_goes_on_within_its_stages(tmp_path: Path, stopped_at: int, monkey
     train(through)
     stopped = replace(through, out=tmp_path / "stopped")
 
-    def stop(self: Any, row: dict[str, Any], log: Any) -> None:
-        keep(self, row, log)
-        if row["step"] == stopped_at:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        from arc_kaggle.training.loop import TrainLoop
-
-        keep = TrainLoop.keep
-        patched.setattr(TrainLoop, "keep", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(stopped)
+    stop_behind(stopped, stopped_at, monkeypatch)
     train(replace(stopped, save_every=5))
     assert same_state(state_of(stopped, 5), state_of(through, 5))
     assert [row["loss"] for row in rows_of(stopped)[1:]] == [row["loss"] for row in rows_of(through)[1:]]
@@ -257,6 +262,19 @@ def test_a_finished_run_does_nothing_more_and_another_config_is_refused(tmp_path
     (config.out / "checkpoints" / "step-00000003" / "state.pt").write_bytes(b"")
     with pytest.raises(ModelError, match=r"the checksum of state\.pt differs"):
         train(config)
+
+
+def test_a_time_limit_that_earlier_parts_used_up_is_refused_and_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, steps=10**6, save_every=2)
+    stop_behind(config, 4, monkeypatch)
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ConfigError, match=r"option max_minutes: found 0\.001, expected more than the .* step 4 of 1000000"
+    ):
+        train(replace(config, max_minutes=0.001))
+    assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
 
 
 # several processes

@@ -126,7 +126,7 @@ RECIPES = {
         steps=50,
         tokens_per_step=1024,
         max_tokens=2048,
-        optim=OptimConfig(learning_rate=1.5e-3, schedule="linear", warmup_fraction=0.05),
+        optim=OptimConfig(learning_rate=3e-3, schedule="linear", warmup_fraction=0.05, matrices="muon"),
     ),
     "arc24": TuneConfig(
         steps=320,

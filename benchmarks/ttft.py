@@ -164,7 +164,8 @@ def ways(options: argparse.Namespace) -> dict[str, Ours | Theirs]:
     common = {"steps": options.steps, "batch_size": options.batch_size}
     box = recipe_of(options.model)
     lora = replace(RECIPES["lora"], **common, max_tokens=box.max_tokens, optim=LORA_OPTIM)
-    whole = replace(RECIPES["box"], **common, tokens_per_step=None)
+    in_adamw = replace(RECIPES["box"].optim, matrices="adamw")  # the peer has no Muon
+    whole = replace(RECIPES["box"], **common, tokens_per_step=None, optim=in_adamw)
     found: dict[str, Ours | Theirs] = {}
     for name, config in {"lora": lora, "all weights": whole}.items():
         if name.split()[0] in options.weights:

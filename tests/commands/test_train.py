@@ -242,7 +242,6 @@ def test_a_run_goes_on_within_its_stages(tmp_path: Path, stopped_at: int, monkey
     through = tiny_config(tmp_path, steps=5, save_every=1, **stages)
     train(through)
     stopped = replace(through, out=tmp_path / "stopped")
-
     stop_behind(stopped, stopped_at, monkeypatch)
     train(replace(stopped, save_every=5))
     assert same_state(state_of(stopped, 5), state_of(through, 5))

@@ -67,7 +67,7 @@ from arc_kaggle.evaluation.parts import column_of, cut
 from arc_kaggle.evaluation.report import comparison_json, evaluation_json, share
 from arc_kaggle.evaluation.study.catalogue import Study
 from arc_kaggle.evaluation.study.study import run_study
-from arc_kaggle.evaluation.study.table import StudyRow, markdown
+from arc_kaggle.evaluation.study.table import StudyRow, bases_of, markdown
 from arc_kaggle.models.card import read_card, write_card
 from arc_kaggle.system.files import write_atomically, write_json
 from arc_kaggle.tasks.dataset import load_tasks
@@ -473,7 +473,7 @@ def draw_curve(options: Options) -> Row:
         rows = options.study("curve", study, [*models, options.model], seeds=1, n_tasks=options.sizes.n_curve)
         by_name = {model.name: model.tokens for model in find_model_folders([*models, options.model])}
         found["solved"] = solved_over_tokens({by_name[row.name] or 0: row for row in rows})
-        found["table"] = markdown(rows, "vote_2", len(rows) - 1)
+        found["table"] = markdown(rows, "vote_2", bases_of(rows, is_last=True))
     plot(found, options.out / "curve.svg")
     return found
 

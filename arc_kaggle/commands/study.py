@@ -14,8 +14,8 @@ def run(config: StudyConfig) -> int:
         print("\n".join(f"{name:<18}{study.question}" for name, study in STUDIES.items()))
         return 0
     from arc_kaggle.evaluation.study.catalogue import find_study
-    from arc_kaggle.evaluation.study.study import against_of, run_study  # it loads torch
-    from arc_kaggle.evaluation.study.table import text
+    from arc_kaggle.evaluation.study.study import run_study  # it loads torch
+    from arc_kaggle.evaluation.study.table import bases_of, text
 
     if config.name == "tokens":
         from arc_kaggle.evaluation.study.token_pictures import draw_tokens
@@ -25,6 +25,6 @@ def run(config: StudyConfig) -> int:
     rows = run_study(config, partial(print, flush=True))
     if rows:
         study = find_study(config.name, config.over)
-        print(text(rows, study.measure, against_of(study, rows)))
+        print(text(rows, study.measure, bases_of(rows, study.against_last)))
         print(f"{config.folder} holds table.csv, table.md and figure.svg")
     return 0

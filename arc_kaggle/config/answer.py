@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -168,3 +169,10 @@ pairwise: the model's own comparisons of two candidates, ranked by Bradley-Terry
 The last five want scores; a candidate without any comes after those with some."""
 
 NEED_SCORES: tuple[Selection, ...] = ("poe", "nvarc", "probmul", "verify", "pairwise")
+
+
+def ways_to_select(n_views: int, verify: bool, pairs: int) -> tuple[Selection, ...]:
+    """Those that candidates have evidence for when they are scored so, by the options of `rescore`."""
+    lacking = {"verify": not verify, "pairwise": not pairs}
+    ways: tuple[Selection, ...] = typing.get_args(Selection)
+    return tuple(way for way in ways if way not in NEED_SCORES or (n_views and not lacking.get(way)))

@@ -29,7 +29,7 @@ class StudyConfig:
     """Model folder that the adapters belong to; the one that their own configs name where it is not given."""
     over: UseAppendAction[tuple[str, ...]] = ()
     """An option of `solve` and its values, as tune.steps=25,50; given several times, every combination is a row. These
-    rows come in place of the study's own."""
+    rows come in place of the study's own. Commas in quotes or brackets are part of a value."""
     set: UseAppendAction[tuple[str, ...]] = ()
     """An option of `solve` for all rows, as generate.n-views=8."""
     train: UseAppendAction[tuple[str, ...]] = ()
@@ -47,9 +47,9 @@ class StudyConfig:
     """Seeds of every row, from 0 on: of views, training examples and adapters, and of the trainings of a study."""
     hours: Positive | None = None
     """Most hours of this call. Nothing begins that would not end by then, and what all rows have is compared."""
-    part_size: Count = 20
+    part_size: Count = 10
     """Puzzles in a part, which every row does before any row goes on to the next. A part that was interrupted is done
-    again from its beginning."""
+    again from its beginning. Where rows need all their puzzles in one run, that is the part."""
     out: Path | None = None
     """Folder for the runs and the tables; out/study-NAME where it is not given."""
     plan: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -24,11 +25,20 @@ from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError, TaskError
-from arc_kaggle.evaluation.study.catalogue import STUDIES, find_study, grid
+from arc_kaggle.evaluation.study.catalogue import STUDIES, find_study, given_words, grid
 from arc_kaggle.evaluation.study.puzzles import as_puzzle, study_tasks
-from arc_kaggle.evaluation.study.reading import SIZE_NAMES, Answers, read_kinds, read_sizes, read_views, read_ways
-from arc_kaggle.evaluation.study.study import in_order, run_study
-from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
+from arc_kaggle.evaluation.study.reading import (
+    SIZE_NAMES,
+    Answers,
+    asked_of,
+    family_of,
+    read_kinds,
+    read_sizes,
+    read_views,
+    read_ways,
+)
+from arc_kaggle.evaluation.study.study import in_order, run_study, titles_of
+from arc_kaggle.evaluation.study.table import StudyRow, as_csv, bases_of, markdown
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.grid import as_grid
@@ -75,6 +85,21 @@ def test_every_combination_is_a_row() -> None:
     assert found["steps=25 learning-rate=3e-3 four_bit=false"] == (
         "--tune.steps 25 --tune.optim.learning-rate 3e-3 --no-four-bit"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("encoder=minimal,separated('|')", [["--encoder", "minimal"], ["--encoder", "separated('|')"]]),
+        ("encoder=replace('a,b c')+minimal", [["--encoder", "replace('a,b c')+minimal"]]),
+        ("encoder=separated(')')", [["--encoder", "separated(')')"]]),
+        ("tune.lora.modules=q k,v", [["--tune.lora.modules", "q", "k"], ["--tune.lora.modules", "v"]]),
+    ],
+)
+def test_what_stands_in_quotes_or_brackets_is_one_value(text: str, words: list[list[str]]) -> None:
+    assert [shlex.split(each) for each in grid(text).values()] == words
+    if len(words) == 1:
+        assert given_words([text]) == words[0]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +266,55 @@ def test_every_study_of_runs_goes_through(name: str, tmp_path: Path) -> None:
         assert [row["row"] for row in csv.DictReader(file)] == [row.name for row in rows]
 
 
+def test_a_second_model_begins_nothing_anew(tmp_path: Path) -> None:
+    """The runs of the first one stay where they are, though the names of its rows change."""
+    from arc_kaggle.models.loading import save_model
+    from arc_kaggle.models.new_model import new_grid_model
+
+    for seed, name in enumerate(("one", "two")):
+        save_model(new_grid_model(32, 1, seed), tmp_path / name, "box", {})
+    config = study_of(tmp_path, n_tasks=3, seeds=1, models=(tmp_path / "one",))
+    quietly(config)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part.json")}
+    rows, _ = quietly(replace(config, models=(tmp_path / "one", tmp_path / "two")))
+    assert [each.name for each in rows] == [f"{m} n-views={n}" for m in ("one", "two") for n in (1, 4)]
+    assert len(stamps) == 4 and {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_progress_tells_turns_and_hours_of_all_calls(tmp_path: Path) -> None:
+    """Ten minutes a look at the clock: the first call ends early, and its tables are there."""
+    config, path = study_of(tmp_path, hours=0.75), tmp_path / "study" / "progress.json"
+    quietly(config, clock=Ticking(600.0))
+    first = json.loads(path.read_text())
+    assert first["is_through"] is False and 0 < first["turns_through"] < first["turns"] == 6 and first["hours"] > 0.5
+    quietly(replace(config, hours=None), clock=Ticking(600.0))
+    second = json.loads(path.read_text())
+    assert second["is_through"] is True and second["turns_through"] == 6 and second["hours"] > first["hours"]
+
+
+def test_where_no_turn_fits_it_says_what_would(tmp_path: Path) -> None:
+    _, lines = quietly(study_of(tmp_path, hours=0.01), clock=Ticking(60.0))
+    assert re.search(r"it ends here; give --hours 0\.1 or more, or a smaller --part-size$", lines[-1])
+
+
+def test_the_table_is_written_after_every_turn(tmp_path: Path) -> None:
+    """So that a kill loses the turn that runs, and nothing else."""
+    seen: list[int] = []
+
+    class Stopping(Exception):
+        pass
+
+    def say(line: str) -> None:
+        if line.startswith("seed 0, part 2"):
+            with (tmp_path / "study" / "table.csv").open() as file:
+                seen.extend(int(each["n_outputs"]) for each in csv.DictReader(file))
+            raise Stopping
+
+    with pytest.raises(Stopping):
+        run_study(study_of(tmp_path), say, start=InProcessWorker)
+    assert seen == [10, 10], "eight puzzles, two of them with two test inputs"
+
+
 def test_what_others_take_while_hours_are_told_is_said() -> None:
     from arc_kaggle.evaluation.study.load import Load
 
@@ -283,6 +357,23 @@ def test_every_way_to_select_is_a_row() -> None:
     assert rows["votes"] == rows["cells"] == rows["probability"] == 1 and {"pairwise", "verify", "poe"} <= set(rows)
 
 
+@pytest.mark.parametrize(
+    ("rescore", "more"),
+    [
+        ((0, False, 0), ()),
+        ((8, False, 0), ("poe", "nvarc", "probmul")),
+        ((8, True, 0), ("poe", "nvarc", "probmul", "verify")),
+        ((8, False, 4), ("poe", "nvarc", "probmul", "pairwise")),
+    ],
+)
+def test_a_way_without_evidence_is_no_row(rescore: tuple[int, bool, int], more: tuple[str, ...]) -> None:
+    names = ("n_views", "verify", "pairs")
+    run = {"rescore": dict(zip(names, rescore, strict=True)), "generate": {"n_views": 2}, "seed": 3}
+    asked = asked_of(run)
+    assert asked.ways == ("votes", "cells", "probability", *more) and (asked.n_views, asked.seed) == (2, 3)
+    assert [name for name, _ in read_ways(replace(answers(RIGHT, WRONG), ways=asked.ways))] == list(asked.ways)
+
+
 def test_an_answer_is_in_the_class_of_its_size() -> None:
     assert [name for name, _ in read_sizes(answers(RIGHT))] == ["1..16 cells"]
     large = replace(
@@ -309,6 +400,8 @@ def test_views_are_sorted_by_their_kinds() -> None:
         "order as given": 1,
         "order permuted": 0,
     }
+    assert [family_of(name) for name in rows] == ["symmetry"] * 2 + ["colours"] * 3 + ["order"] * 2
+    assert family_of("37..100 cells") == family_of("") == ""
 
 
 # Statistics -----------------------------------------------------------------------------------------------------------
@@ -371,6 +464,32 @@ def test_tables_have_a_line_a_row() -> None:
     assert [line.split(",")[0] for line in as_csv(rows).splitlines()] == ["row", "a", "b"]
 
 
+def test_every_model_and_every_kind_of_view_has_a_row_of_its_own_to_be_compared_with() -> None:
+    """Of the second model the first row is compared with that of the first model; kinds with the kind as given."""
+    names = [("a", "as given", "symmetry"), ("a", "turned", "symmetry"), ("a", "colours", "colours")]
+    names += [("a", "permuted", "colours"), ("b", "as given", "symmetry"), ("b", "turned", "symmetry")]
+    rows = [
+        replace(row(f"{model} {name}", *[float(i)] * 12), model=model, family=family)
+        for i, (model, name, family) in enumerate(names)
+    ]
+    first = [base.name if base else "" for base in bases_of(rows)]
+    assert first == ["", "a as given", "", "a colours", "a as given", "b as given"]
+    assert [base.name if base else "" for base in bases_of(rows, is_last=True)] == [
+        "a turned",
+        "b turned",
+        "a permuted",
+        "",
+        "b turned",
+        "",
+    ]
+    head, _, *lines = markdown(rows, "vote_2").splitlines()
+    assert "| vote_2 against | shows |" in head and "| +100.0 (+100.0..+100.0) a colours | higher |" in lines[3]
+    with io.StringIO(as_csv(rows)) as file:
+        found = list(csv.DictReader(file))
+    assert [line["against"] for line in found] == first
+    assert [line["vote_2_less"] for line in found] == ["", "1.00000", "", "1.00000", "4.00000", "1.00000"]
+
+
 def test_the_tasks_of_the_fixture_are_as_told() -> None:
     assert json.loads(json.dumps(task_values(9)))["t03"]["test"][1]["output"] == [[5, 6]] * 4
 
@@ -390,10 +509,25 @@ def test_rows_are_read_from_runs_that_are_there(tmp_path: Path) -> None:
         "as given",
         "quarter turn left",
     ]
+    table = (tmp_path / "kinds" / "table.csv").read_text()
+    with io.StringIO(table) as file:
+        against = {line["row"]: line["against"] for line in csv.DictReader(file)}
+    assert against["quarter turn left"] == "as given" and against["colours permuted, 0 kept"] == "colours as given"
+    assert (against["as given"], against["colours as given"], against["order permuted"]) == ("", "", "order as given")
+    with pytest.raises(ConfigError, match=r"found puzzle t\d\d under seed 0, which a run before it of the same model"):
+        quietly(StudyConfig("predictions", runs=(*runs, runs[0]), out=tmp_path / "twice"))
     with pytest.raises(ConfigError, match="study temperature: found --runs, expected none"):
         quietly(StudyConfig("temperature", runs=runs, out=tmp_path / "other"))
     with pytest.raises(ConfigError, match="expected a folder that `arc-kaggle solve` wrote"):
         quietly(StudyConfig("predictions", runs=(tmp_path,), out=tmp_path / "other"))
+
+
+def test_models_of_runs_that_are_there_are_told_apart() -> None:
+    assert titles_of([("x/box", None)] * 2) == ["", ""]
+    assert titles_of([("x/box", None), ("y/real", None), ("x/box", None)]) == ["box", "real", "box"]
+    assert titles_of([("x/box", None), ("y/box", None)]) == ["x/box", "y/box"]
+    assert titles_of([("m", "a/lora"), ("m", "b/lora")]) == ["a/lora", "b/lora"]
+    assert titles_of([("m", "lora"), ("n", "lora"), ("m", None)]) == ["m with lora", "n with lora", "m with None"]
 
 
 TINY = ("steps=4", "save-every=2", "hidden-size=32", "n-layers=1", "validation-puzzles=2")
@@ -423,7 +557,8 @@ def test_a_study_trains_its_models_and_judges_every_checkpoint(few_probed_steps:
     assert [each.name for each in rows] == ["training, step 2", "training, step 4"]
     assert lines[0].startswith("1 models of seed 0: about 0.00 h of training to go")
     assert "vote_2 against training, step 4" in (tmp_path / "study" / "table.md").read_text()
-    assert "vote_2_less_last" in (tmp_path / "study" / "table.csv").read_text()
+    with (tmp_path / "study" / "table.csv").open() as file:
+        assert [line["against"] for line in csv.DictReader(file)] == ["training, step 4", ""]
     curves = (tmp_path / "study" / "curves.csv").read_text().splitlines()
     assert curves[0].startswith("model,seed,step,validation_loss") and len(curves) == 1 + 3
     assert (tmp_path / "study" / "curves.svg").is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -46,25 +48,41 @@ class Study:
     """Longest puzzle where --longest is not given, in cells and row ends: one that the models were trained for."""
 
 
+HELD_TOGETHER = r"""'[^']*'|"[^"]*"|\((?:'[^']*'|"[^"]*"|[^()'"])*\)"""
+"""What stands in quotes or brackets, such as an encoder's symbols, is one piece with what is around it."""
+
+
 def grid(*over: str) -> dict[str, str]:
     """Every combination of options with values, each as NAME=VALUE,VALUE: words by a short name. Raises ConfigError."""
     axes = []
     for text in over:
-        name, equals, values = text.partition("=")
-        if not (name and equals and values) or "" in values.split(","):
+        name, _, listed = text.partition("=")
+        values = re.findall(rf"((?:{HELD_TOGETHER}|[^,])*),", f"{listed},")
+        if not name or "" in values:
             raise ConfigError(f"option over: found {text!r}, expected NAME=VALUE,VALUE such as tune.steps=25,50")
-        axes.append([(f"{name.rpartition('.')[2]}={value}", as_words(name, value)) for value in values.split(",")])
+        axes.append([(f"{name.rpartition('.')[2]}={value}", option_words(name, value)) for value in values])
     rows = [zip(*combination, strict=True) for combination in product(*axes)]
-    return {" ".join(names): " ".join(words) for names, words in rows}
+    return {" ".join(names): shlex.join(word for each in words for word in each) for names, words in rows}
 
 
-def as_words(name: str, value: str) -> str:
-    """An option as the command line takes it; true and false become the flag and its opposite."""
+def option_words(name: str, value: str) -> list[str]:
+    """An option as a command line has it; true and false become the flag and its opposite, and spaces part words."""
     flag = name.replace("_", "-")
     if value not in ("true", "false"):
-        return f"--{flag} {value}"
+        return [f"--{flag}", *re.findall(rf"(?:{HELD_TOGETHER}|\S)+", value)]
     head, dot, last = flag.rpartition(".")
-    return f"--{flag}" if value == "true" else f"--{head}{dot}no-{last}"
+    return [f"--{flag}" if value == "true" else f"--{head}{dot}no-{last}"]
+
+
+def given_words(given: Sequence[str]) -> list[str]:
+    """Options given as NAME=VALUE, as a command line has them. Raises ConfigError."""
+    words = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"option set: found {text!r}, expected NAME=VALUE such as generate.n-views=8")
+        words += option_words(name, value)
+    return words
 
 
 SMALL_GRID_LM = (

@@ -12,11 +12,10 @@ from typing import Any
 from arc_kaggle.config.command_line import config_of_words
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.study import StudyConfig
-from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import ModelFolder
 from arc_kaggle.evaluation.parts import Part, cut
 from arc_kaggle.evaluation.run_view import Evidence, read_evidence
-from arc_kaggle.evaluation.study.catalogue import Study, as_words
+from arc_kaggle.evaluation.study.catalogue import Study, given_words
 from arc_kaggle.run.messages import Start
 from arc_kaggle.system.inputs import read_json_file
 from arc_kaggle.system.paths import safe_name
@@ -37,6 +36,8 @@ class Cell:
     """A row with one model and one seed. `row` is empty for the run that only tunes for the others."""
 
     row: str
+    name: str
+    """Of the row, whatever the models are."""
     title: str
     """Of the model, which has a folder of its own for every seed where the study trains it."""
     model: ModelFolder
@@ -66,7 +67,7 @@ class Cell:
     @property
     def out(self) -> Path:
         """The folder of its runs."""
-        return self.folder / "runs" / safe_name(f"{self.row or 'tuning'} {self.title}") / f"seed-{self.seed}"
+        return self.folder / "runs" / safe_name(f"{self.name} {self.title}".strip()) / f"seed-{self.seed}"
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -130,16 +131,17 @@ def make_cells(
     that answer with its weights. Raises ConfigError.
     """
     size = len(tasks) if study.is_whole else config.part_size
-    shared = [*shlex.split(study.fixed), *option_words(config.set)]
+    shared = [*shlex.split(study.fixed), *given_words(config.set)]
     for seed in range(config.seeds):
         for title, model in models[seed].items():
             tuned = config.folder / "tuned" / safe_name(title) / f"seed-{seed}" if study.tunes_once else None
             common = (config.folder, tuple(tasks), size, tuned)
             if tuned:
-                yield Cell("", title, model, seed, (*shared, *shlex.split(TUNING)), *common)
+                yield Cell("", "tuning", title, model, seed, (*shared, *shlex.split(TUNING)), *common)
             for name, words in study.rows.items():
                 yield Cell(
                     row_name(name, title, len(models[seed])),
+                    name,
                     title,
                     model,
                     seed,
@@ -152,14 +154,3 @@ def row_name(name: str, title: str, n_models: int) -> str:
     """The name of a row; the model's comes before it where there are several."""
     parts = [title if n_models > 1 else "", name]
     return " ".join(part for part in parts if part) or title
-
-
-def option_words(given: Sequence[str]) -> list[str]:
-    """Options given as NAME=VALUE, as a command line has them. Raises ConfigError."""
-    words = []
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ConfigError(f"option set: found {text!r}, expected NAME=VALUE such as generate.n-views=8")
-        words += shlex.split(as_words(name, value))
-    return words

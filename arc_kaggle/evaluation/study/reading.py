@@ -6,12 +6,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 from arc_kaggle.answering.candidates import Candidate, CandidateScore, Prediction
 from arc_kaggle.answering.metrics import MEASURES, predictions_of
 from arc_kaggle.answering.vote import rank_candidates
-from arc_kaggle.config.answer import NEED_SCORES, Selection
+from arc_kaggle.config.answer import NEED_SCORES, Selection, ways_to_select
 from arc_kaggle.drawing import SYMMETRIES
 from arc_kaggle.evaluation.columns import view_counts
 from arc_kaggle.evaluation.run_view import Evidence
@@ -39,6 +39,8 @@ class Answers:
     scores: Sequence[CandidateScore]
     by: Selection
     n_views: int
+    ways: Sequence[Selection] = get_args(Selection)
+    """To select, that the run has evidence for."""
 
 
 def values_of(query: Query, found: Sequence[Prediction], ranked: Sequence[Candidate]) -> Values:
@@ -62,8 +64,8 @@ def read_views(answers: Answers) -> Iterator[tuple[str, Values]]:
 
 
 def read_ways(answers: Answers) -> Iterator[tuple[str, Values]]:
-    """A row for every way to select. Where a single candidate needed no score, all ways take it."""
-    for way in get_args(Selection):
+    """A row for every way to select that the run has evidence for; a single candidate needs none."""
+    for way in answers.ways:
         ranked = rank_candidates(answers.predictions, answers.scores if way in NEED_SCORES else (), way)
         yield way, values_of(answers.query, answers.predictions, ranked)
 
@@ -87,6 +89,14 @@ KINDS_OF_VIEWS: Mapping[str, Callable[[Augmentation], bool]] = {
 """By name, which views are of a kind. A view is of several kinds."""
 
 
+def family_of(name: str) -> str:
+    """The kinds of views that are alternatives to each other: `symmetry`, `colours` or `order`; empty for no kind."""
+    if name not in KINDS_OF_VIEWS:
+        return ""
+    first = name.partition(" ")[0]
+    return first if first in ("colours", "order") else "symmetry"
+
+
 def read_kinds(answers: Answers) -> Iterator[tuple[str, Values]]:
     """A row for each kind of augmentation that this run has views of."""
     for name, is_kind in KINDS_OF_VIEWS.items():
@@ -104,13 +114,31 @@ READINGS: Mapping[ReadingName, Callable[[Answers], Iterator[tuple[str, Values]]]
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of a run."""
+
+    n_views: int
+    ways: Sequence[Selection]
+    """To select, that its options gather evidence for."""
+    seed: int
+
+
+def asked_of(config: Mapping[str, Any]) -> Asked:
+    """By the options of a run as JSON."""
+    rescore = config["rescore"]
+    ways = ways_to_select(rescore["n_views"], rescore["verify"], rescore["pairs"])
+    return Asked(config["generate"]["n_views"], ways, config["seed"])
+
+
 def read_evidence_of(
-    reading: ReadingName, tasks: Sequence[Task], evidence: Evidence, n_views: int, seed: int
+    reading: ReadingName, tasks: Sequence[Task], evidence: Evidence, asked: Asked
 ) -> Iterator[tuple[str, Key, Values]]:
     """(row, test input, its scores) of one run."""
     for task in tasks:
         for query in task.queries:
             scores = [score for score in evidence.scores.get(task.id, ()) if score.query == query.index]
             found = predictions_of(query, evidence.predictions)
-            for name, values in READINGS[reading](Answers(query, found, scores, evidence.by, n_views)):
-                yield name, (task.id, query.index, seed), values
+            answers = Answers(query, found, scores, evidence.by, asked.n_views, asked.ways)
+            for name, values in READINGS[reading](answers):
+                yield name, (task.id, query.index, asked.seed), values

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from arc_kaggle.config.json import config_to_json
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.errors import ConfigError
@@ -18,8 +19,8 @@ from arc_kaggle.evaluation.study.cells import TASKS_FILE, Cell, Cost, cost_of, e
 from arc_kaggle.evaluation.study.figure import draw_rows
 from arc_kaggle.evaluation.study.load import Load
 from arc_kaggle.evaluation.study.puzzles import study_tasks
-from arc_kaggle.evaluation.study.reading import SIZE_NAMES, read_evidence_of
-from arc_kaggle.evaluation.study.table import StudyRow, as_csv, markdown
+from arc_kaggle.evaluation.study.reading import SIZE_NAMES, asked_of, family_of, read_evidence_of
+from arc_kaggle.evaluation.study.table import StudyRow, as_csv, bases_of, markdown
 from arc_kaggle.evaluation.study.trainings import PROBED_STEPS, Models, draw_training, probed_model, train_models
 from arc_kaggle.run.messages import Start
 from arc_kaggle.system.deadline import Clock, Deadline
@@ -29,6 +30,8 @@ from arc_kaggle.tasks.dataset import load_tasks
 from arc_kaggle.tasks.selection import prompt_length
 from arc_kaggle.tasks.task import Task, task_to_json
 
+PROGRESS_FILE = "progress.json"
+"""In the folder of a study: turns that are through, of how many, and the hours of all calls together."""
 Turn = tuple[int, int]
 """A seed and the number of a part: what all rows do before any goes on."""
 N_PROBED = 2
@@ -113,13 +116,15 @@ class StudyRun:
             if not self.is_done(cell, turn)
         )
 
-    def run(self, until: Deadline) -> None:
-        """Do what is not through, turn by turn; nothing begins that should not end by then."""
+    def run(self, until: Deadline, keep: Callable[[], None]) -> None:
+        """Do what is not through, turn by turn; nothing begins that should not end by then. What was found is kept
+        after each turn.
+        """
         for turn in self.turns():
             left = [cell for cell in self.of_turn(turn) if not self.is_done(cell, turn)]
             expected = sum(self.costs[cell].of(self.n_tasks(cell, turn)) for cell in left)
             if expected > until.seconds_left:
-                self.say(f"turn {turn}: {expected:.0f} s expected, {until.seconds_left:.0f} s left: it ends here")
+                self.say(self.end_words(turn, expected, until.seconds_left))
                 return
             for cell in left:
                 part = cell.parts[turn[1]]
@@ -127,24 +132,36 @@ class StudyRun:
                 self.costs[cell] = cost_of(part, seconds)
                 name = cell.row or "(tuning)"
                 self.say(f"seed {turn[0]}, part {turn[1]}: {name}, {len(part.tasks)} puzzles, {seconds:.0f} s")
+            if left:
+                keep()
+
+    def end_words(self, turn: Turn, expected: float, left: float) -> str:
+        """Why it ends before a turn, and what to do where no turn fits."""
+        words = f"turn {turn}: {expected:.0f} s expected, {left:.0f} s left: it ends here"
+        if any(self.is_through(each) for each in self.turns()):
+            return words
+        less = "fewer --n-tasks" if self.study.is_whole else "a smaller --part-size"
+        return f"{words}; give --hours {expected / 3600 + 0.05:.1f} or more, or {less}"
+
+    def is_through(self, turn: Turn) -> bool:
+        """Whether every cell has done its part."""
+        return all(self.is_done(cell, turn) for cell in self.of_turn(turn))
 
     def rows(self) -> list[StudyRow]:
         """The rows of all turns that every cell is through with."""
         rows: dict[str, StudyRow] = {}
         spent: dict[str, list[float]] = {}
-        for turn in self.turns():
-            cells = self.of_turn(turn)
-            if not all(self.is_done(cell, turn) for cell in cells):
-                continue
-            for cell in (cell for cell in cells if cell.row):
+        for turn in filter(self.is_through, self.turns()):
+            for cell in (cell for cell in self.of_turn(turn) if cell.row):
                 part = cell.parts[turn[1]]
                 spent.setdefault(cell.row, []).append(cost_of(part, part.seconds() or 0.0).a_puzzle)
-                n_views, evidence = part.config.generate.n_views, evidence_of(part)
-                for name, key, values in read_evidence_of(self.study.reads, part.tasks, evidence, n_views, cell.seed):
+                asked = asked_of(config_to_json(part.config))
+                for name, key, values in read_evidence_of(self.study.reads, part.tasks, evidence_of(part), asked):
                     full = " ".join(word for word in (cell.row if self._names_rows else "", name) if word)
-                    rows.setdefault(full, StudyRow(full)).values[key] = values
+                    row = StudyRow(full, model=cell.title, family=family_of(name))
+                    rows.setdefault(full, row).values[key] = values
         if self.study.reads == "runs":
-            return [StudyRow(row.name, row.values, sum(spent[name]) / len(spent[name])) for name, row in rows.items()]
+            return [replace(row, seconds=sum(spent[name]) / len(spent[name])) for name, row in rows.items()]
         return in_order(rows.values())
 
     @property
@@ -158,18 +175,35 @@ def read_given(study: Study, config: StudyConfig) -> list[StudyRow]:
     if study.reads == "runs":
         raise ConfigError(f"study {config.name}: found --runs, expected none, for its rows are runs of their own")
     read = [(folder, config_of_run(folder)) for folder in config.runs]
-    models = {str(run["model"]) for _, run in read}
+    titles = titles_of([(run["model"], run["adapter"]) for _, run in read])
     rows: dict[str, StudyRow] = {}
-    for folder, run in read:
+    for (folder, run), title in zip(read, titles, strict=True):
         tasks = load_tasks(run["tasks"], run["select"])
         evidence = read_evidence(folder, tasks, run["select_by"])
-        title = Path(run["model"]).name if len(models) > 1 else ""
-        for name, key, values in read_evidence_of(
-            study.reads, tasks, evidence, run["generate"]["n_views"], run["seed"]
-        ):
+        for name, key, values in read_evidence_of(study.reads, tasks, evidence, asked_of(run)):
             full = " ".join(word for word in (title, name) if word)
-            rows.setdefault(full, StudyRow(full)).values[key] = values
+            row = rows.setdefault(full, StudyRow(full, model=title, family=family_of(name)))
+            if key in row.values:
+                raise ConfigError(
+                    f"run {folder}: found puzzle {key[0]} under seed {key[2]}, which a run before it of the same model "
+                    "holds as well; expected other puzzles, another seed or another model; name one of the two"
+                )
+            row.values[key] = values
     return in_order(rows.values())
+
+
+def titles_of(models: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Short names of the models and adapters of runs, different for different ones; empty where all are the same."""
+    distinct = list(dict.fromkeys(models))
+    if len(distinct) == 1:
+        return [""] * len(models)
+    last = [Path(adapter or model).name for model, adapter in distinct]
+    whole = [adapter or model for model, adapter in distinct]
+    for short in (last, whole, [f"{model} with {adapter}" for model, adapter in distinct]):
+        if len(set(short)) == len(distinct):
+            break
+    titles = dict(zip(distinct, short, strict=True))
+    return [titles[model] for model in models]
 
 
 def in_order(rows: Iterable[StudyRow]) -> list[StudyRow]:
@@ -177,11 +211,14 @@ def in_order(rows: Iterable[StudyRow]) -> list[StudyRow]:
     return sorted(rows, key=lambda row: next((i for i, name in enumerate(SIZE_NAMES) if row.name.endswith(name)), 0))
 
 
+READ_OPTIONS = ("model", "adapter", "tasks", "select", "select_by", "generate", "rescore", "seed")
+
+
 def config_of_run(folder: Path) -> dict[str, Any]:
     """The options of a run of `solve`. Raises ConfigError."""
     try:
         found: dict[str, Any] = read_json_file(folder / "config.json")
-        return {name: found[name] for name in ("model", "tasks", "select", "select_by", "generate", "seed")}
+        return {name: found[name] for name in READ_OPTIONS}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"run {folder}: {error!r}, expected a folder that `arc-kaggle solve` wrote") from error
 
@@ -223,11 +260,24 @@ def run_study(
         raise ConfigError(f"study {config.name}: found --models, expected none, for it trains its own")
     until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
     make_folder(config.folder)
-    rows: list[StudyRow] = []
     if config.runs:
         rows = read_given(study, config)
         write_tables(config.folder, study, rows)
+        write_progress(config.folder, is_through=True)
         return rows
+    begun = clock()
+    try:
+        return run_cells(study, config, until, say, start)
+    finally:
+        if not config.plan:
+            note_progress(config, (clock() - begun) / 3600)
+
+
+def run_cells(
+    study: Study, config: StudyConfig, until: Deadline, say: Callable[[str], None], start: Start | None
+) -> list[StudyRow]:
+    """Train what is to be trained, and judge. Raises ArcKaggleError subclasses."""
+    rows: list[StudyRow] = []
     tasks = puzzles_of(config)
     models: dict[int, Models] = {}
     if not study.models:
@@ -276,13 +326,17 @@ def judge_rows(
     say(run.plan())
     if config.plan:
         return []
-    try:
-        run.run(until)
-    finally:
-        rows = run.rows()
-        if rows:
+
+    def keep() -> None:
+        if rows := run.rows():
             write_tables(config.folder, study, rows)
-    return rows
+        n_through = sum(map(run.is_through, run.turns()))
+        n_turns = config.seeds * len({number for _, number in run.turns()})
+        write_progress(config.folder, turns_through=n_through, turns=n_turns, is_through=n_through == n_turns)
+
+    keep()
+    run.run(until, keep)
+    return run.rows()
 
 
 def make_folder(folder: Path) -> None:
@@ -295,12 +349,21 @@ def make_folder(folder: Path) -> None:
 
 def write_tables(folder: Path, study: Study, rows: Sequence[StudyRow]) -> None:
     """table.csv, table.md and figure.svg."""
-    against = against_of(study, rows)
-    write_atomically(folder / "table.csv", as_csv(rows, against))
-    write_atomically(folder / "table.md", markdown(rows, study.measure, against) + "\n")
+    bases = bases_of(rows, study.against_last)
+    write_atomically(folder / "table.csv", as_csv(rows, bases))
+    write_atomically(folder / "table.md", markdown(rows, study.measure, bases) + "\n")
     draw_rows(rows, study.question, folder / "figure.svg")
 
 
-def against_of(study: Study, rows: Sequence[StudyRow]) -> int:
-    """The place of the row that the others are compared with."""
-    return len(rows) - 1 if study.against_last else 0
+def write_progress(folder: Path, **facts: float) -> None:
+    """Put facts into progress.json, beside those that it holds."""
+    path = folder / PROGRESS_FILE
+    known = read_json_file(path) if path.is_file() else {}
+    write_json(path, {**known, **facts})
+
+
+def note_progress(config: StudyConfig, hours: float) -> None:
+    """Add the hours of a call to those of earlier calls."""
+    path = config.folder / PROGRESS_FILE
+    before = read_json_file(path).get("hours", 0.0) if path.is_file() else 0.0
+    write_progress(config.folder, hours=round(before + hours, 4))

@@ -24,6 +24,9 @@ class StudyRow:
     values: dict[Key, Values] = field(default_factory=dict)
     seconds: float | None = None
     """Of fine-tuning, answering and scoring one puzzle, mean; None where the row is a part of a run."""
+    model: str = ""
+    family: str = ""
+    """Rows of one model and one family are alternatives to each other, such as its permutations of colours."""
 
     @property
     def n_tasks(self) -> int:
@@ -73,20 +76,52 @@ def by_task(values: Mapping[Key, float]) -> list[list[float]]:
 
 
 HEAD = ("row", "n", *NAMES, "voting", "s/puzzle")
+Bases = Sequence[StudyRow | None]
+"""For each row the one that it is compared with."""
 
 
-def markdown(rows: Sequence[StudyRow], measure: str, against: int = 0) -> str:
-    """The table in per cent; the last columns compare with the row of a place, by the measure of the study."""
-    head = [*HEAD, f"{measure} against {rows[against].name}", "shows"]
-    body = [[*_cells(row), *_compared(row, rows[against], measure)] for row in rows]
+def bases_of(rows: Sequence[StudyRow], is_last: bool = False) -> Bases:
+    """The first (or last) row of the same model and family; for that row itself the one of the first (or last) model
+    that has the family; None for a row that then is its own.
+    """
+    place, groups = -1 if is_last else 0, dict[tuple[str, str], list[StudyRow]]()
+    for row in rows:
+        groups.setdefault((row.model, row.family), []).append(row)
+    of_family: dict[str, StudyRow] = {}
+    for (_, family), group in [*groups.items()][:: -1 if is_last else 1]:
+        of_family.setdefault(family, group[place])
+    found = []
+    for row in rows:
+        base = groups[row.model, row.family][place]
+        base = of_family[row.family] if base is row else base
+        found.append(None if base is row else base)
+    return found
+
+
+def markdown(rows: Sequence[StudyRow], measure: str, bases: Bases | None = None) -> str:
+    """The table in per cent; the last columns compare by the measure of the study."""
+    head, *body = _lines(rows, measure, bases)
     lines = [head, ["---", *["--:"] * (len(HEAD) - 1), "---", "---"], *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def text(rows: Sequence[StudyRow], measure: str, against: int = 0) -> str:
+def text(rows: Sequence[StudyRow], measure: str, bases: Bases | None = None) -> str:
     """The same for a terminal."""
-    head = [*HEAD, f"{measure} less", "shows"]
-    return aligned([head, *([*_cells(row), *_compared(row, rows[against], measure)] for row in rows)])
+    return aligned(_lines(rows, measure, bases))
+
+
+def _lines(rows: Sequence[StudyRow], measure: str, bases: Bases | None) -> list[list[str]]:
+    """Head and body; where all are compared with one row the head names it, else each line does."""
+    bases = bases_of(rows) if bases is None else bases
+    names = {base.name for base in bases if base}
+    head = [*HEAD, " ".join([f"{measure} against", *(names if len(names) == 1 else ())]), "shows"]
+    return [
+        head,
+        *(
+            [*_cells(row), *_compared(row, base, measure, len(names) > 1)]
+            for row, base in zip(rows, bases, strict=True)
+        ),
+    ]
 
 
 def _cells(row: StudyRow) -> list[str]:
@@ -96,34 +131,34 @@ def _cells(row: StudyRow) -> list[str]:
     return [row.name, str(len(row.values)), *shares, voting, "-" if row.seconds is None else f"{row.seconds:.1f}"]
 
 
-def _compared(row: StudyRow, base: StudyRow, measure: str) -> list[str]:
-    if row is base:
+def _compared(row: StudyRow, base: StudyRow | None, measure: str, is_named: bool) -> list[str]:
+    if base is None:
         return ["", ""]
     difference = row.less(base, measure)
     if difference is None:
         return ["-", "-"]
     low, mean, high = (100 * each for each in (difference.score.low, difference.score.mean, difference.score.high))
-    return [f"{mean:+.1f} ({low:+.1f}..{high:+.1f})", difference.shows]
+    name = f" {base.name}" if is_named else ""
+    return [f"{mean:+.1f} ({low:+.1f}..{high:+.1f}){name}", difference.shows]
 
 
-def as_csv(rows: Sequence[StudyRow], against: int = 0) -> str:
-    """Every score with its 95% interval, and its paired difference from the row of a place, as shares 0..1."""
-    less = "_less_last" if against else "_less_first"
+def as_csv(rows: Sequence[StudyRow], bases: Bases | None = None) -> str:
+    """Every score with its 95% interval, and its paired difference from the row named in `against`, as shares 0..1."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    parts = ("", "_low", "_high", less, f"{less}_low", f"{less}_high", "_shows")
+    parts = ("", "_low", "_high", "_less", "_less_low", "_less_high", "_shows")
     columns = [f"{name}{part}" for name in NAMES for part in parts]
-    writer.writerow(["row", "n_puzzles", "n_outputs", "n_seeds", "seconds_a_puzzle", *columns])
-    for row in rows:
+    writer.writerow(["row", "n_puzzles", "n_outputs", "n_seeds", "seconds_a_puzzle", "against", *columns])
+    for row, base in zip(rows, bases_of(rows) if bases is None else bases, strict=True):
         seeds = {seed for _, _, seed in row.values}
         seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
-        counts = [row.name, row.n_tasks, len(row.values), len(seeds), seconds]
-        writer.writerow([*counts, *(cell for name in NAMES for cell in _measured(row, rows[against], name))])
+        counts = [row.name, row.n_tasks, len(row.values), len(seeds), seconds, base.name if base else ""]
+        writer.writerow([*counts, *(cell for name in NAMES for cell in _measured(row, base, name))])
     return file.getvalue()
 
 
-def _measured(row: StudyRow, base: StudyRow, name: str) -> Iterator[str]:
-    difference = None if row is base else row.less(base, name)
+def _measured(row: StudyRow, base: StudyRow | None, name: str) -> Iterator[str]:
+    difference = None if base is None else row.less(base, name)
     for score in (row.mean(name), difference.score if difference else None):
         yield from ("", "", "") if score is None else (f"{each:.5f}" for each in (score.mean, score.low, score.high))
     yield difference.shows if difference else ""

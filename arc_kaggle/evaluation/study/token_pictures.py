@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.drawing import PALETTE
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.evaluation.study.study import find_models, make_folder, puzzles_of
+from arc_kaggle.evaluation.study.study import find_models, make_folder, note_progress, puzzles_of, write_progress
 from arc_kaggle.evaluation.study.table import StudyRow
 from arc_kaggle.models.grid_places import places_of
 from arc_kaggle.models.loading import LoadedModel, load_model
@@ -42,6 +42,7 @@ def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: 
     the first begins that would not end in time. Raises ConfigError for an adapter or a puzzle that is not there,
     ModelError.
     """
+    call_begun = clock()
     until = Deadline.never() if config.hours is None else Deadline.after(3600 * config.hours, clock)
     make_folder(config.folder)
     tasks = puzzles_of(config)
@@ -53,7 +54,7 @@ def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: 
     loaded = {name: load_model(model.folder, "fp32", "cpu") for name, model in models.items()}
     digests = {name: model.digest[:16] for name, model in models.items()}
     file = CellFile(config.folder / "cells.jsonl")
-    longest = 0.0
+    longest, n_done = 0.0, 0
     order = [config.query, *(i for i in range(len(tasks)) if i != config.query)]
     for task in (tasks[i] for i in order):
         begun = clock()
@@ -63,7 +64,7 @@ def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: 
         for name, model in loaded.items():
             for context, window in contexts(config):
                 file.get((task.id, name, digests[name], context), partial(cells_of, model, Query(task, 0), window))
-        longest = max(longest, clock() - begun)
+        longest, n_done = max(longest, clock() - begun), n_done + 1
         if config.plan:
             return f"about {longest * len(tasks) / 3600:.2f} h for {len(tasks)} puzzles"
     answer = tasks[config.query].test[0].output
@@ -74,6 +75,8 @@ def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: 
     _draw(config.folder / "tokens.svg", answer, pictures)
     rows = [token_row(f"{n}, {c} context", file, (n, digests[n], c)) for n, c in columns]
     write_atomically(config.folder / "table.md", tokens_table(rows))
+    write_progress(config.folder, puzzles=n_done, is_through=n_done == len(tasks))
+    note_progress(config, (clock() - call_begun) / 3600)
     return tokens_table(rows)
 
 

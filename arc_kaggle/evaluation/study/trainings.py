@@ -15,8 +15,7 @@ from arc_kaggle.config.command_line import config_of_words
 from arc_kaggle.config.study import StudyConfig
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
-from arc_kaggle.evaluation.study.catalogue import Study
-from arc_kaggle.evaluation.study.cells import option_words
+from arc_kaggle.evaluation.study.catalogue import Study, given_words
 from arc_kaggle.evaluation.study.load import Load
 from arc_kaggle.evaluation.study.table import StudyRow
 from arc_kaggle.models.card import read_card
@@ -43,7 +42,7 @@ def training_config(study: Study, config: StudyConfig, name: str, seed: int) -> 
     """The options of `train` for one model and seed. Raises ConfigError."""
     folder = config.folder / "models" / f"seed-{seed}" / safe_name(name)
     shared = shlex.split(study.training.format(small=config.folder / "models" / f"small-{seed}"))
-    words = ["--out", str(folder), "--seed", str(seed), *shared, *option_words(config.train)]
+    words = ["--out", str(folder), "--seed", str(seed), *shared, *given_words(config.train)]
     return config_of_words(TrainConfig, [*words, *shlex.split(study.models[name])])
 
 
@@ -184,7 +183,7 @@ def _draw(path: Path, curves: Mapping[tuple[str, int], Log], rows: Mapping[str, 
             axes.plot(
                 [row["step"] for row in log], [row[CURVE[0]] for row in log], marker="o", label=f"{name}, seed {seed}"
             )
-        axes.set(xlabel="training steps", ylabel="validation loss, nats")
+        axes.set(xlabel="training steps", ylabel="validation loss of its own labels and data, nats")
         steps = {int(name.rpartition(", step ")[2]): row for name, row in rows.items() if ", step " in name}
         if steps:
             solved = axes.twinx()

@@ -1,4 +1,4 @@
-"""The script of all studies: what is through stays, what its hours ended goes on, and tables say how they came about."""
+"""The script of all studies: what is through stays, what its hours ended goes on, tables say how they were made."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations, islice
 from pathlib import Path
@@ -32,6 +33,7 @@ from arc_kaggle.errors import ArcKaggleError, ConfigError
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.models.new_model import new_model
 from arc_kaggle.models.vocabulary_cut import used_ids
+from arc_kaggle.run.worker.method import Method, tune_task
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
@@ -39,8 +41,9 @@ from arc_kaggle.tasks.task import Pair, Query, Task
 from arc_kaggle.text.choices import between_choices, choice_endings, choice_prompt, pairings
 from arc_kaggle.text.presets import PRESETS
 from arc_kaggle.text.prompt import query_prompt
-from arc_kaggle.text.tokens import NOT_TRAINED, tokenize
+from arc_kaggle.text.tokens import NOT_TRAINED, Example, tokenize
 from arc_kaggle.tuning.examples import tuning_examples
+from arc_kaggle.tuning.outcome import TuneReport
 from arc_kaggle.tuning.tuner import InProcessTuner
 
 TOKENIZER = SymbolTokenizer()
@@ -240,6 +243,32 @@ def test_a_tuned_run_learns_choices_from_its_own_errors(tmp_path: Path) -> None:
     config = asking_run(tmp_path / "out", recipe="box", tune=tune)
     result = solve_here(config)
     assert result.reports[0].run is not None and result.reports[0].run.tune.tuned
+
+
+class Listening(InProcessTuner):
+    """Keeps the texts of the first examples in place of training on them."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def tune(self, examples: Iterator[Example], seed: int, deadline: Deadline, level: int = 0) -> TuneReport:
+        self.texts = [TOKENIZER.decode(example.ids.tolist()) for example in islice(examples, 60)]
+        return TuneReport(True, "tuned")
+
+
+@pytest.mark.parametrize("pair_share", [0.0, 0.5])
+def test_fine_tuning_is_shown_what_the_engine_got_wrong_on_its_train_pairs(pair_share: float, tmp_path: Path) -> None:
+    """The echo repeats the input of three cells in a row, where the answers are single cells."""
+    train = tuple(Pair(as_grid([[i, i, i]]), as_grid([[i]])) for i in (1, 2, 3))
+    task = Task("shorter", train, (Pair(as_grid([[4, 4, 4]]), as_grid([[4]])),))
+    echo, tuner = EchoEngine(FAKE_NOTATION.ids("I")[0], FAKE_NOTATION.stop_id), Listening()
+    tune = TuneConfig(weights="all", pair_share=pair_share)
+    method = Method(echo, tuner, FAKE_NOTATION)
+    report = tune_task(task, method, asking_run(tmp_path, recipe="box", tune=tune), Deadline.never())
+    proposed = [text[:-2].rsplit("I", 1)[1].replace("\n", "") for text in tuner.texts if text[-2] == "O"]
+    assert len(proposed) == 0 if not pair_share else len(proposed) > 10
+    own = [text for text in proposed if any(len(part.strip("$")) == 3 for part in text.split("O")[1:])]
+    assert bool(own) is bool(pair_share) and report.seconds > 0
 
 
 def test_what_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:

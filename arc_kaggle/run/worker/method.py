@@ -67,11 +67,12 @@ def tune_task(task: Task, method: Method, config: SolveConfig, deadline: Deadlin
     from arc_kaggle.tuning.examples import tuning_examples  # torch, which a run without a tuner never needs
     from arc_kaggle.tuning.tuner import tune_within_memory
 
+    started = time.monotonic()
     errors = (
         own_errors(task, method.interpreter, config.generate, config.seed, deadline) if config.tune.pair_share else {}
     )
     rng = task_rng(task, config.seed, "tune")
-    seed, started = int(rng.integers(2**31)), time.monotonic()
+    seed = int(rng.integers(2**31))
 
     def make_examples(tune: TuneConfig) -> Iterator[Example]:
         return tuning_examples(task, method.notation, tune, deepcopy(rng), errors)

@@ -17,10 +17,11 @@ from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.evaluation.study.study import run_study
 from arc_kaggle.evaluation.study.table import StudyRow
 from arc_kaggle.models.loading import save_model
+from arc_kaggle.system.paths import safe_name
 from arc_kaggle.tuning.outcome import TuneReport
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
-QUICK = ("precision=fp32", "generate.n-views=2", "generate.max-new-tokens=6", "tune.steps=2", "tune.max-tokens=512")
+QUICK = ("precision=fp32", "generate.n-views=2", "generate.max-new-tokens=6", "tune.steps=1", "tune.max-tokens=512")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,14 @@ def study(name: str, folder: Path, **options: Any) -> list[StudyRow]:
     return run_study(config, lambda _: None, start=InProcessWorker)
 
 
-def tunings(folder: Path, row: str) -> list[str]:
-    """What the runs of a row say of fine-tuning, for each puzzle."""
-    (run,) = (folder / "study" / "runs").glob(f"{row}*/seed-0/part-000")
-    reports = json.loads((run / "report.json").read_text())["reports"]
+def said_by(folder: Path, row: str, model: str, file: str) -> Any:
+    """A file of the run of a row."""
+    return json.loads((folder / "study" / "runs" / safe_name(f"{row} {model}") / "seed-0/part-000" / file).read_text())
+
+
+def tunings(folder: Path, row: str, model: str) -> list[str]:
+    """What the run of a row says of fine-tuning, for each puzzle."""
+    reports = said_by(folder, row, model, "report.json")["reports"]
     return [TuneReport.from_json(report["run"]["tune"]).text for report in reports]
 
 
@@ -48,9 +53,9 @@ def test_each_puzzle_is_tuned_once_and_all_rows_answer_with_these_weights(model:
     cold, hot = study("temperature", tmp_path, models=(model,), over=over)
     assert (cold.name, hot.name) == ("temperature=0", "temperature=5") and set(cold.values) == set(hot.values)
     kept = sorted((tmp_path / "study" / "tuned").glob("*/seed-0/*/task.json"))
-    assert len(kept) == 2 and tunings(tmp_path, "tuning") == ["tuned"] * 2
+    assert len(kept) == 2 and tunings(tmp_path, "tuning", "small") == ["tuned"] * 2
     for row in ("temperature=0", "temperature=5"):
-        assert all("kept" in text for text in tunings(tmp_path, row)), tunings(tmp_path, row)
+        assert tunings(tmp_path, row, "small") == [f"tuned (before, in {path.parent})" for path in kept]
 
 
 def test_an_adapter_goes_on_or_is_left_out(model: Path, tmp_path: Path) -> None:
@@ -67,10 +72,7 @@ def test_an_adapter_goes_on_or_is_left_out(model: Path, tmp_path: Path) -> None:
     options = {"set": (*QUICK, "recipe=lora", "tune.optim.learning-rate=1e-5"), "base": model, "models": (adapter,)}
     rows = study("continue-adapter", tmp_path, **options)
     assert [row.name for row in rows] == ["continued", "fresh", "adapter alone"]
-    used = {}
-    for row in rows:
-        (run,) = (tmp_path / "study" / "runs").glob(f"{row.name.replace(' ', '*')}*/seed-0/part-000")
-        used[row.name] = json.loads((run / "config.json").read_text())["adapter"]
+    used = {row.name: said_by(tmp_path, row.name, "mine", "config.json")["adapter"] for row in rows}
     assert used == {"continued": str(adapter), "fresh": None, "adapter alone": str(adapter)}
-    assert tunings(tmp_path, "continued") == tunings(tmp_path, "fresh") == ["tuned"] * 2
-    assert all(text != "tuned" for text in tunings(tmp_path, "adapter*alone"))
+    assert tunings(tmp_path, "continued", "mine") == tunings(tmp_path, "fresh", "mine") == ["tuned"] * 2
+    assert tunings(tmp_path, "adapter alone", "mine") == ["base: not fine-tuned"] * 2

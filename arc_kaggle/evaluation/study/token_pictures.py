@@ -36,7 +36,7 @@ ROWS_A_PASS = 32
 
 
 def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: Clock = time.monotonic) -> str:
-    """Write cells.jsonl and the table of all puzzles, tokens.csv and tokens.svg for one of them; gives the table.
+    """Write cells.jsonl and the tables of all puzzles, tokens.csv and tokens.svg for one of them; gives the table.
 
     A puzzle is through when all models have said what they make of it, and stays so. With --hours no puzzle but
     the first begins that would not end in time. Raises ConfigError for an adapter or a puzzle that is not there,
@@ -75,6 +75,7 @@ def draw_tokens(config: StudyConfig, say: Callable[[str], None] = print, clock: 
     _draw(config.folder / "tokens.svg", answer, pictures)
     rows = [token_row(f"{n}, {c} context", file, (n, digests[n], c)) for n, c in columns]
     write_atomically(config.folder / "table.md", tokens_table(rows))
+    write_atomically(config.folder / "table.csv", tokens_csv(rows))
     write_progress(config.folder, puzzles=n_done, is_through=n_done == len(tasks))
     note_progress(config, (clock() - call_begun) / 3600)
     return tokens_table(rows)
@@ -134,6 +135,18 @@ def tokens_table(rows: Sequence[StudyRow]) -> str:
         cells += [interval, less.shows if less else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def tokens_csv(rows: Sequence[StudyRow]) -> str:
+    """The same as shares and nats, every mean with its 95% interval."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["row", "n_puzzles", *(f"{kind}{part}" for kind in KINDS for part in ("", "_low", "_high"))])
+    for row in rows:
+        means = [row.mean(kind) for kind in KINDS]
+        cells = [f"{each:.5f}" for mean in means for each in (mean.mean, mean.low, mean.high)]
+        writer.writerow([row.name, row.n_tasks, *cells])
+    return file.getvalue()
 
 
 @torch.inference_mode()

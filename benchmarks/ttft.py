@@ -11,16 +11,15 @@ Without it our side alone is timed.
 
 Row 4: both train on the same examples in the same order, with the same labels, adapter and optimizer, on a model each;
 losses are side by side in the output. All ways take turns on a task; seconds are summed over tasks, and the median of
-the repeats counts. `in parts` is how a model with coordinates in its cells is really tuned (its embeddings are sums):
-other parameters, so other losses. The ceiling is the matrix products of these steps alone, timed by themselves.
+the repeats counts. The ceiling is the matrix products of these steps alone, timed by themselves.
 Row 5: seconds until a task can begin, in a new process, after a reload of the model, after a reset; and what saving and
 loading a task's weights takes. The ceiling of row 5 is what was asked for: a reset under 0.2 s.
 Prints a JSON object last; `ratios` is its table: row -> ours, peer, ratio, ceiling. `--rows` and `--weights` choose
 rows, and with `--progress` the object is printed after each task, with what is known by then.
 
 Expected, written down before the first run, two cores and edition 2 of the model in the box: LoRA 1.5x, for the peer
-computes the head in chunks but for all labels as well, and has a mask, hooks and logging beside; all weights 1.5x; in
-parts 2x. Reset 2 ms, reload 0.2 s, a new process 6 s.
+computes the head in chunks but for all labels as well, and has a mask, hooks and logging beside; all weights 1.5x.
+Reset 2 ms, reload 0.2 s, a new process 6 s.
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ from arc_kaggle.config.tune import RECIPES, OptimConfig, TuneConfig
 from arc_kaggle.models.loading import LoadedModel, load_model, load_tokenizer, pick_preset
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.tasks.augmentation import task_rng
-from arc_kaggle.text.encoders import parse_encoder
 from arc_kaggle.text.notation import Notation
 from arc_kaggle.text.tokens import NOT_TRAINED, Example
 from arc_kaggle.tuning.examples import tuning_examples
@@ -87,12 +85,10 @@ def notation_of(options: argparse.Namespace) -> Notation:
 
 
 class Ours:
-    """The loop of `tuner.py`. Not `in_parts`, the embeddings are trained as they lie in the file, as the peer does."""
+    """The loop of `tuner.py`."""
 
-    def __init__(self, options: argparse.Namespace, config: TuneConfig, in_parts: bool = False) -> None:
-        model = load_model(*asked(options), all_trained=config.weights == "all")
-        minimal = model.notation.in_encoder(parse_encoder("minimal"))  # a notation that no model has parts for
-        self.model = model if in_parts else replace(model, notation=minimal)
+    def __init__(self, options: argparse.Namespace, config: TuneConfig) -> None:
+        self.model = load_model(*asked(options), all_trained=config.weights == "all")
         self.tuner, self.config = InProcessTuner(self.model, config), config
 
     def __call__(self, examples: list[Example]) -> tuple[float, list[float]]:
@@ -172,8 +168,6 @@ def ways(options: argparse.Namespace) -> dict[str, Ours | Theirs]:
             found[name] = Ours(options, config)
             if HAS_PEER:
                 found[f"{name}, peer"] = Theirs(options, config, options.peer_loss)
-    if "all" in options.weights and notation_of(options).encoder.spec == "coordinates":
-        found["all weights, in parts"] = Ours(options, whole, in_parts=True)
     return found
 
 
@@ -297,9 +291,8 @@ def measure_overhead(options: argparse.Namespace) -> dict[str, float]:
         subprocess.run([sys.executable, "-c", NEW_PROCESS, *asked(options)], check=True, capture_output=True)
 
     tuners, notation = [], notation_of(options)
-    in_parts = notation.encoder.spec == "coordinates"
     for recipe in ("box", "lora"):
-        ours = Ours(options, replace(RECIPES[recipe], steps=1, tokens_per_step=None), in_parts and recipe == "box")
+        ours = Ours(options, replace(RECIPES[recipe], steps=1, tokens_per_step=None))
         ours(draw(load_tasks(options.tasks, options.select)[0], ours.config, notation, options))
         tuners.append(ours.tuner)
     whole, lora = tuners
@@ -352,11 +345,10 @@ def main() -> None:
 
 def facts_of(row: Training, overhead: dict[str, float], options: argparse.Namespace) -> dict[str, Any]:
     rates = row.rates
-    peers = {"lora": "lora, peer", "all weights": "all weights, peer", "all weights, in parts": "all weights, peer"}
     row_4 = {
         f"4 {name}": ratio(rates[name], rates[peer], row.ceiling / rates[peer], rates[name] / rates[peer])
-        for name, peer in peers.items()
-        if name in rates and peer in rates
+        for name in ("lora", "all weights")
+        if name in rates and (peer := f"{name}, peer") in rates
     }
     row_5 = {
         f"5 {reset} against {other}": ratio(

@@ -21,7 +21,7 @@ from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.box_tokenizer import SYMBOLS
 from arc_kaggle.text.tokens import TokenIds
 
-VOCABULARY = len(SYMBOLS["minimal"])
+VOCABULARY = len(SYMBOLS)
 LONGEST = 512
 
 

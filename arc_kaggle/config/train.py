@@ -54,8 +54,7 @@ class TrainConfig:
     """LoRA adapter on `start`, in peft's format: --weights lora goes on from it, with its rank, scale and modules;
     --weights all begins with it merged."""
     architecture: Literal["llama", "grid"] = "llama"
-    """Architecture of a new model: llama, or grid for GridLM, whose tokens know their pair, row and column, and whose
-    encoder is minimal."""
+    """Architecture of a new model: llama, or grid for GridLM, whose tokens know their pair, row and column."""
     hidden_size: Annotated[int, Range(32, 65536)] = 192
     """Hidden size of a new model, a multiple of 32."""
     n_layers: Annotated[int, Range(1, 1000)] = 6
@@ -93,7 +92,7 @@ class TrainConfig:
     prompt: str = "auto"
     """The prompt format, as for `solve`; a new model is always plain."""
     encoder: str = ""
-    """How grids are written as text, as for `solve`; for a new model minimal or coordinates."""
+    """How grids are written as text, as for `solve`; a new model has minimal alone."""
     weights: Literal["all", "lora"] = "all"
     """What is trained: all weights, or a LoRA adapter on those of --start, which is then saved alone."""
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -184,8 +183,10 @@ class TrainConfig:
             yield "examples_per_batch: found it with tokens_per_pass, packed batches or prompts, expected none of these"
         if self.start is None and (self.weights == "lora" or self.adapter or self.cut_vocabulary):
             yield "start: found none, expected a model folder for an adapter, or for a vocabulary to be cut"
-        if self.architecture == "grid" and (self.start is not None or self.encoder not in ("", "minimal")):
-            yield "architecture: found grid, expected it for a new model alone, with the encoder minimal"
+        if self.architecture == "grid" and self.start is not None:
+            yield "architecture: found grid, expected it for a new model alone"
+        if self.start is None and self.encoder not in ("", "minimal"):
+            yield f"encoder: found {self.encoder!r}, expected minimal: a new model has a token for each colour"
         if self.four_bit and self.weights != "lora":
             yield "four_bit: found weights 'all', expected lora: weights in 4 bits cannot be trained themselves"
         if self.cut_vocabulary and self.weights == "lora" and {"embed_tokens", "lm_head"} & {*self.lora.modules}:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from arc_kaggle.models.coordinate_embeddings import Parts, parts_of
 from arc_kaggle.models.label_rows import last_layer_at
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.system.integers import round_up
@@ -61,22 +60,10 @@ def summed_loss(model: LoadedModel, ids: Tensor, labels: Tensor, positions: Tens
     if isinstance(model.network, SumsItsLoss):
         with model.computing():
             return model.network.summed_loss(ids, labels, positions)
-    if parts := parts_of(model.network):
-        return _loss_in_parts(model, parts, ids, positions, kept, targets[kept]), int(kept.sum())
     with model.computing(), last_layer_at(model.network, kept) as is_kept, _head_at(model.network, kept, is_kept):
         logits = model.network(input_ids=ids, position_ids=positions, use_cache=False).logits
     logits = logits.flatten(0, -2)  # (labels, vocab)
     return F.cross_entropy(logits.float(), targets[kept], reduction="sum"), int(kept.sum())
-
-
-def _loss_in_parts(
-    model: LoadedModel, parts: Parts, ids: Tensor, positions: Tensor | None, kept: Tensor, targets: Tensor
-) -> Tensor:
-    """Summed NLL of a model whose embeddings are sums, without the table of all of them; in fp32 behind the layers."""
-    decoder: Any = model.network.get_decoder()
-    with model.computing(), last_layer_at(model.network, kept) as is_kept:
-        hidden = decoder(inputs_embeds=parts.embed(ids), position_ids=positions, use_cache=False).last_hidden_state
-    return parts.summed_loss((hidden[0] if is_kept else hidden[kept]).float(), targets)
 
 
 @contextmanager

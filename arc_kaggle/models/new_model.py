@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from arc_kaggle.errors import ConfigError
 from arc_kaggle.models.loading import LoadedModel, in_notation
-from arc_kaggle.tasks.grid import N_COLOURS
-from arc_kaggle.text.box_tokenizer import FRAME, SYMBOLS, box_tokenizer, text_tokenizer
-from arc_kaggle.text.encoders import COORDINATES
+from arc_kaggle.text.box_tokenizer import SYMBOLS, box_tokenizer, text_tokenizer
 from arc_kaggle.text.presets import find_preset
 
 
@@ -20,36 +16,25 @@ def new_grid_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.d
     from arc_kaggle.models.grid_lm import GridLM, GridLMConfig
 
     torch.manual_seed(seed)
-    tokenizer, symbols = box_tokenizer(), SYMBOLS["minimal"]
+    tokenizer = box_tokenizer()
     config = GridLMConfig(
-        vocab_size=len(symbols),
+        vocab_size=len(SYMBOLS),
         hidden_size=hidden_size,
         intermediate_size=round(hidden_size * 8 / 3 / 64) * 64,
         num_hidden_layers=n_layers,
         num_attention_heads=hidden_size // 32,
-        newline_token_id=symbols.index("\n"),
-        input_token_id=symbols.index("I"),
-        output_token_id=symbols.index("O"),
+        newline_token_id=SYMBOLS.index("\n"),
+        input_token_id=SYMBOLS.index("I"),
+        output_token_id=SYMBOLS.index("O"),
     )
     return in_notation(GridLM(config), find_preset("plain", tokenizer).notation(tokenizer), autocast)
 
 
-def new_model(
-    hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None, encoder: str = "minimal"
-) -> LoadedModel:
-    """A small Llama with random weights, heads of 32, and a tokenizer with one token a cell.
-
-    `encoder` is one of SYMBOLS. Embeddings of cells with coordinates begin as colour part + row part + column part, so
-    that a place is one thing in all colours, and a colour one in all places, before anything is learnt.
-    """
-    if encoder not in SYMBOLS:
-        raise ConfigError(f"new model: found encoder {encoder!r}, expected one of {', '.join(SYMBOLS)}")
+def new_model(hidden_size: int, n_layers: int, seed: int, autocast: torch.dtype | None = None) -> LoadedModel:
+    """A small Llama with random weights, heads of 32, and a tokenizer with one token a cell."""
     torch.manual_seed(seed)
-    network, tokenizer = _llama(len(SYMBOLS[encoder]), hidden_size, n_layers), box_tokenizer(encoder)
-    if encoder == "coordinates":
-        _begin_as_sums(network.get_input_embeddings().weight)
-    preset = replace(find_preset("plain", tokenizer), encoder=encoder)
-    return in_notation(network, preset.notation(tokenizer), autocast)
+    network, tokenizer = _llama(len(SYMBOLS), hidden_size, n_layers), box_tokenizer()
+    return in_notation(network, find_preset("plain", tokenizer).notation(tokenizer), autocast)
 
 
 def new_text_model(hidden_size: int, n_layers: int, seed: int) -> LoadedModel:
@@ -77,12 +62,3 @@ def _llama(vocab_size: int, hidden_size: int, n_layers: int) -> Any:
         eos_token_id=2,
     )
     return LlamaForCausalLM(config)
-
-
-@torch.no_grad()
-def _begin_as_sums(embeddings: torch.Tensor) -> None:
-    """Rows and cells become sums of parts; embeddings (vocab, hidden) in the order of SYMBOLS."""
-    n, hidden = len(COORDINATES), embeddings.shape[1]
-    kinds, colours, rows, columns = (torch.randn(size, hidden) * 0.02 for size in (1, N_COLOURS, n, n))
-    cells = colours[:, None, None] + rows[None, :, None] + columns[None, None, :]  # (colour, row, column, hidden)
-    embeddings[len(FRAME) :] = torch.cat([kinds + rows, cells.flatten(0, 2)])

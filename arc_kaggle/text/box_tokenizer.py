@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING
 
-from arc_kaggle.text.encoders import ARC24_SYMBOLS, COORDINATES, DIGITS
+from arc_kaggle.text.encoders import ARC24_SYMBOLS, DIGITS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 FRAME = ("<pad>", "<bos>", "<eos>", "I", "O")
-ROWS = len(COORDINATES)
 LONGEST_PROMPT = 2048
 """Tokens of a prompt to a new model; an answer of 931 still has its place behind it."""
-SYMBOLS = {
-    "minimal": (*FRAME, "\n", *DIGITS),
-    "coordinates": (
-        *FRAME,
-        *("\n" * (y != COORDINATES[0]) + y for y in COORDINATES),
-        *map("".join, product(DIGITS, COORDINATES, COORDINATES)),
-    ),
-}
-"""The tokens of a new model, by encoder: a cell is one token, and so is with coordinates a row's name."""
+SYMBOLS = (*FRAME, "\n", *DIGITS)
+"""The tokens of a new model, 16: a cell is one."""
 
 
 TEXT_SPECIALS = ("<pad>", "<bos>", "<eos>", "<|im_start|>", "<|im_end|>")
@@ -36,10 +27,9 @@ def text_tokenizer() -> PreTrainedTokenizerBase:
     return _word_level(TEXT, r"<\|im_start\|>|<\|im_end\|>|[\s\S]")
 
 
-def box_tokenizer(encoder: str = "minimal") -> PreTrainedTokenizerBase:
+def box_tokenizer() -> PreTrainedTokenizerBase:
     """A tokenizer of SYMBOLS, each of them one token; any other text is refused."""
-    pieces = rf"[0-9][{COORDINATES}]{{2}}|\n?[{COORDINATES}]|[\s\S]" if encoder == "coordinates" else r"[\s\S]"
-    return _word_level(SYMBOLS[encoder], pieces)
+    return _word_level(SYMBOLS, r"[\s\S]")
 
 
 def _word_level(symbols: tuple[str, ...], pieces: str) -> PreTrainedTokenizerBase:

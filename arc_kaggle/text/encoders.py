@@ -3,12 +3,12 @@
 An encoder is written as a spec, outermost first and joined by `+`: `shape+rows+minimal`, or in the form of arc24's
 configs: `GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`. Both mean the same. From the inside out:
 
-    cells    minimal  repeat(3)  separated('|')  colours  coordinates       one line a row
+    cells    minimal  repeat(3)  separated('|')  colours                    one line a row
     symbols  replace('ñò÷ûąćďęĚĞ')+...                         around minimal, repeat or separated
     lines    rows+...                                          around cells or symbols
     fence    block+...  shape+...                              around any of these
 
-Formats: ironbar's arc24 and arc25, ARChitects 2024, NVARC 2025; coordinates are ours. `decode` accepts the texts of
+Formats: ironbar's arc24 and arc25, ARChitects 2024, NVARC 2025. `decode` accepts the texts of
 `encode` and no others: `encode(decode(text)) == text` whenever `decode` returns.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 from arc_kaggle.errors import ConfigError, DecodeError
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS, Grid
 
-CELL_REASONS = ("empty", "unknown_symbol", "repetition", "wrong_coordinates", "ragged_rows", "over_30")
+CELL_REASONS = ("empty", "unknown_symbol", "repetition", "ragged_rows", "over_30")
 LINE_REASONS = ("row_number_missing", "row_number_wrong")
 FENCE_REASONS = ("bad_header", "shape_mismatch", "truncated", "trailing_text")
 DECODE_REASONS = (*CELL_REASONS, *LINE_REASONS, *FENCE_REASONS)
@@ -34,8 +34,6 @@ DECODE_REASONS = (*CELL_REASONS, *LINE_REASONS, *FENCE_REASONS)
 DIGITS = tuple("0123456789")
 COLOUR_NAMES = ("Black", "Blue", "Red", "Green", "Yellow", "Gray", "Pink", "Orange", "Purple", "Brown")
 ARC24_SYMBOLS = "ñò÷ûąćďęĚĞ"
-COORDINATES = "abcdefghijklmnopqrstuvwxyzABCD"
-"""Row and column of a cell, 0..29."""
 FENCE = "```"
 
 
@@ -139,26 +137,6 @@ class ColourNameEncoder:
         return _read(text, COLOUR_NAMES, lambda row: row.split(" ") if row else [])
 
 
-@dataclass(frozen=True, slots=True)
-class CoordinateGridEncoder:
-    """Every row and every cell say where they are: row, then colour, row, column: `a0aa1ab2ac\\nb3ba4bb5bc`.
-
-    For models small enough to be given a vocabulary of their own, in which a cell is one token, and so is a row with
-    the newline before it (`model.box_tokenizer`): a causal LM with one-dimensional positions finds the same place in
-    another grid only with much training, and with none where a token names its place.
-    """
-
-    prefix: ClassVar[str] = ""
-    spec: ClassVar[str] = "coordinates"
-
-    def encode(self, grid: Grid) -> str:
-        return "\n".join(_located(row, y) for y, row in enumerate(grid.tolist()))
-
-    def decode(self, text: str) -> Grid:
-        lines = text.split("\n") if text else []
-        return _read("\n".join(_without_coordinates(line, y) for y, line in enumerate(lines)), DIGITS, tuple)
-
-
 _DIGIT_ENCODERS = (MinimalGridEncoder, RepeatNumberEncoder, GridWithSeparationEncoder)
 
 
@@ -192,8 +170,7 @@ class ReplaceNumberEncoder:
         return self.inner.decode(text.translate(str.maketrans(self.symbols, "".join(DIGITS))))
 
 
-_BARE_ENCODERS = (*_DIGIT_ENCODERS, ColourNameEncoder, ReplaceNumberEncoder)
-_CELL_ENCODERS = (*_BARE_ENCODERS, CoordinateGridEncoder)
+_CELL_ENCODERS = (*_DIGIT_ENCODERS, ColourNameEncoder, ReplaceNumberEncoder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +181,7 @@ class RowNumberEncoder:
     prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        _check_wraps(self, self.inner, _BARE_ENCODERS)
+        _check_wraps(self, self.inner, _CELL_ENCODERS)
 
     @property
     def spec(self) -> str:
@@ -274,7 +251,6 @@ ENCODERS: dict[str, type[Any]] = {
     "repeat": RepeatNumberEncoder,
     "separated": GridWithSeparationEncoder,
     "colours": ColourNameEncoder,
-    "coordinates": CoordinateGridEncoder,
     "replace": ReplaceNumberEncoder,
     "rows": RowNumberEncoder,
     "block": GridCodeBlockEncoder,
@@ -294,8 +270,6 @@ def cell_symbols(encoder: GridEncoder) -> tuple[str, ...]:
     """The ten texts of a cell, by colour, in the first place of a grid; a tokenizer should keep them apart."""
     while not isinstance(encoder, _CELL_ENCODERS):
         encoder = encoder.inner  # type: ignore[attr-defined]  # whatever is not cells wraps them
-    if isinstance(encoder, CoordinateGridEncoder):
-        return tuple(_located([colour], 0).removeprefix(COORDINATES[0]) for colour in range(N_COLOURS))
     return tuple(encoder.encode(np.full((1, 1), colour, dtype=np.int8)) for colour in range(N_COLOURS))
 
 
@@ -361,24 +335,6 @@ def _read(text: str, symbols: Sequence[str], split: Callable[[str], Sequence[str
     grid = np.array([[symbols.index(cell) for cell in row] for row in rows], dtype=np.int8)
     grid.setflags(write=False)
     return grid
-
-
-def _located(row: Sequence[int], y: int) -> str:
-    cells = (DIGITS[colour] + COORDINATES[y] + x for x, colour in zip(COORDINATES, row, strict=False))
-    return COORDINATES[y] + "".join(cells)
-
-
-def _without_coordinates(line: str, y: int) -> str:
-    """The colours of a row as digits, where row and cells say where they are."""
-    cells = re.findall(r"[\s\S]{1,3}", line[1:])
-    if y >= MAX_SIDE or len(cells) > MAX_SIDE:
-        raise DecodeError("over_30", f"row {y}: found {len(cells)} cells, expected at most 30 x 30")
-    if strange := [cell for cell in cells if not re.fullmatch(f"[0-9][{COORDINATES}]{{2}}", cell)]:
-        raise DecodeError("unknown_symbol", f"row {y}: found {strange[0]!r}, expected colour, row, column as in 0aa")
-    colours = "".join(cell[0] for cell in cells)
-    if line != (expected := _located([int(colour) for colour in colours], y)):
-        raise DecodeError("wrong_coordinates", f"row {y}: found {line[:40]!r}, expected {expected[:40]!r}")
-    return colours
 
 
 def _after_number(line: str, expected: int) -> str:

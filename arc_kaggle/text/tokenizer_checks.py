@@ -14,8 +14,6 @@ from arc_kaggle.errors import PromptError
 from arc_kaggle.tasks.grid import MAX_SIDE, N_COLOURS, Grid
 from arc_kaggle.tasks.task import Pair, Query, Task
 from arc_kaggle.text.encoders import (
-    COORDINATES,
-    CoordinateGridEncoder,
     GridCodeBlockEncoder,
     GridEncoder,
     GridShapeEncoder,
@@ -135,22 +133,12 @@ def _first_merged(tokenizer: Tokenizer, encoder: GridEncoder) -> tuple[str, Cut,
 
 def _cell_pattern(encoder: GridEncoder) -> tuple[re.Pattern[str], list[str]]:
     """What cuts rows into cells and what is between them, and every form of a cell."""
-    if encoder.spec.endswith("coordinates"):
-        return _coordinate_pattern()
     cells = list(cell_symbols(encoder))
     if encoder.spec.endswith("colours"):  # a colour name has the space before it in its token
         cells += [f" {cell}" for cell in cells]
     a_cell = "|".join(map(re.escape, sorted(cells, key=len, reverse=True)))
     number = "(?:^|\n)[0-9]+|" if "rows+" in encoder.spec else ""
     return re.compile(f"{number}{a_cell}|(?:(?!{a_cell})[\\s\\S])+"), cells
-
-
-def _coordinate_pattern() -> tuple[re.Pattern[str], list[str]]:
-    """The same for cells that say where they are: every place has cells of its own, in every colour."""
-    full = [np.full((MAX_SIDE, MAX_SIDE), colour, dtype=np.int8) for colour in range(N_COLOURS)]
-    a_cell = f"[0-9][{COORDINATES}]{{2}}"
-    cells = [cell for grid in full for cell in re.findall(a_cell, CoordinateGridEncoder().encode(grid))]
-    return re.compile(f"{a_cell}|(?:(?!{a_cell})[\\s\\S])+"), cells
 
 
 def _probes() -> Iterator[Grid]:

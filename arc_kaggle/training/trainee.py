@@ -21,7 +21,6 @@ from arc_kaggle.errors import ConfigError
 from arc_kaggle.micro.folder import BASE, save_micro
 from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.card import ModelCard, write_card
-from arc_kaggle.models.coordinate_embeddings import split
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, load_text_model, pick_precision, save_model
 from arc_kaggle.models.loss import SumsItsLoss, summed_loss
 from arc_kaggle.models.new_model import new_grid_model, new_model
@@ -80,7 +79,7 @@ def _load(config: TrainConfig, device: torch.device) -> LoadedModel:
     if config.start is None:
         sizes = config.hidden_size, config.n_layers, config.seed, None
         grid = config.architecture == "grid"
-        model = new_grid_model(*sizes) if grid else new_model(*sizes, config.encoder or "minimal")
+        model = new_grid_model(*sizes) if grid else new_model(*sizes)
         model.network.to(device)
         return model
     precision = config.precision if config.weights == "lora" else "fp32"
@@ -103,7 +102,6 @@ def _autocast(config: TrainConfig, device: torch.device) -> torch.dtype | None:
 def _all_weights(model: LoadedModel, config: TrainConfig) -> Trainee:
     model.network.float()
     if not config.cut_vocabulary:
-        split(model)
         return Trainee(
             model, _trained_weights(model), lambda folder, facts: save_model(model, folder, config.recipe, facts)
         )

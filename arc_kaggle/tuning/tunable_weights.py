@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from arc_kaggle.config.tune import LoraConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.models.coordinate_embeddings import in_parts
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.vocabulary_cut import CutTokenizer
 from arc_kaggle.tuning.pretrained import attach, write_trained_tokens
@@ -146,13 +145,11 @@ class AllWeights:
     """All weights of a small model; the base is a copy in memory that `reset` copies back."""
 
     def __init__(self, model: LoadedModel) -> None:
-        self.model, self.network = model, model.network
+        self.network = model.network
         self.base = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
 
-    @contextmanager
-    def training(self) -> Iterator[list[nn.Parameter]]:
-        with in_parts(self.model):
-            yield list(self.network.parameters())
+    def training(self) -> AbstractContextManager[list[nn.Parameter]]:
+        return nullcontext(list(self.network.parameters()))
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:

@@ -101,11 +101,12 @@ def test_training_goes_on_from_a_folder(tmp_path: Path) -> None:
     assert load_model(tmp_path / "next").network.config.hidden_size == 32
 
 
-def test_a_new_model_may_write_grids_with_coordinates(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, encoder="coordinates", steps=2)
-    facts = train(config)
-    assert load_model(config.out).encoder.spec == "coordinates"
-    assert facts["loss"] > 5  # of 9,000 tokens
+@pytest.mark.parametrize("architecture", ["llama", "grid"])
+def test_a_new_model_writes_grids_in_one_way(tmp_path: Path, architecture: str) -> None:
+    config = tiny_config(tmp_path, architecture=architecture)
+    assert replace(config, encoder="minimal").encoder == "minimal"
+    with pytest.raises(ConfigError, match=r"encoder: found 'rows\+minimal', expected minimal: a new model has a token"):
+        replace(config, encoder="rows+minimal")
 
 
 def test_a_new_model_may_know_pairs_rows_and_columns(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_new_model_may_know_pairs_rows_and_columns(tmp_path: Path) -> None:
     assert (model.network.config.model_type, model.encoder.spec) == ("arc_grid_lm", "minimal")
     assert facts["loss"] < rows_of(config)[1]["loss"]
     with pytest.raises(ConfigError, match=r"architecture: found grid, expected it for a new model alone"):
-        replace(config, encoder="coordinates")
+        replace(config, start=config.out)
 
 
 @leaks

@@ -176,6 +176,6 @@ def test_an_encoder_that_the_tokens_do_not_take_is_refused(
 ) -> None:
     path = tmp_path / "small.gguf"
     write_gguf(path, network, pad="<pad>")
-    assert import_it(path, "--encoder", "coordinates") == 2
+    assert import_it(path, "--encoder", "colours") == 2
     assert "name what fits by --prompt and --encoder" in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == [path]

@@ -149,7 +149,7 @@ def test_neither_card_nor_end_is_refused(folder: Path) -> None:
 def test_without_a_pad_token_the_end_fills_batches(folder: Path) -> None:
     edit_json("tokenizer_config.json", pad_token=None)(folder)
     model = load(folder)
-    assert model.pad_id == model.end_id == SYMBOLS["minimal"].index("<eos>")
+    assert model.pad_id == model.end_id == SYMBOLS.index("<eos>")
 
 
 def test_an_end_of_many_tokens_is_refused(folder: Path) -> None:
@@ -164,7 +164,7 @@ def write_merging_tokenizer(folder: Path, pattern: str) -> None:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = {symbol: i for i, symbol in enumerate((*SYMBOLS["minimal"], "<unk>"))}
+    known = {symbol: i for i, symbol in enumerate((*SYMBOLS, "<unk>"))}
     inner = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
     specials = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
@@ -203,7 +203,7 @@ def test_the_box_tokenizer_is_one_token_a_symbol() -> None:
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert [tokenizer.decode([i]) for i in ids] == ["<bos>", *"I01\n23O4\n5", "<eos>", *"I67\n89O", "<pad>"]
     assert tokenizer.decode(ids) == text
-    for i, symbol in enumerate(SYMBOLS["minimal"]):
+    for i, symbol in enumerate(SYMBOLS):
         assert tokenizer.encode(symbol, add_special_tokens=False) == [i]
 
 

@@ -16,7 +16,6 @@ from arc_kaggle.errors import ConfigError, DecodeError
 from arc_kaggle.tasks.grid import Grid, as_grid, same_grid
 from arc_kaggle.text import encoders as module
 from arc_kaggle.text.encoders import (
-    COORDINATES,
     DECODE_REASONS,
     ENCODERS,
     GridCodeBlockEncoder,
@@ -42,8 +41,6 @@ GOLDEN = {
     "separated(' ')": ('GridWithSeparationEncoder(" ")', "0 1 2\n3 4 5"),
     "separated(', ')": ("GridWithSeparationEncoder(', ')", "0, 1, 2\n3, 4, 5"),
     "colours": ("ColourNameEncoder()", "Black Blue Red\nGreen Yellow Gray"),
-    "coordinates": ("CoordinateGridEncoder()", "a0aa1ab2ac\nb3ba4bb5bc"),
-    "shape+coordinates": ("GridShapeEncoder(coordinates)", "```grid shape: 2x3\na0aa1ab2ac\nb3ba4bb5bc\n```"),
     "replace('ñò÷ûąćďęĚĞ')+minimal": ("ReplaceNumberEncoder(MinimalGridEncoder())", "ñò÷\nûąć"),
     "replace('ñò÷ûąćďęĚĞ')+repeat(2)": ("ReplaceNumberEncoder(RepeatNumberEncoder(2))", "ññòò÷÷\nûûąąćć"),
     "replace('abcdefghij')+separated('|')": (
@@ -86,16 +83,6 @@ REFUSED = {
         ("colours", "black"),
         ("replace('ñò÷ûąćďęĚĞ')+minimal", "ñò2"),
         ("block+minimal", "```grid\n 012\n```"),
-        ("coordinates", "a0aa1a"),
-        ("coordinates", "a0aaxab"),
-        ("coordinates", "a0a\u0430"),  # a letter of another script
-    ],
-    "wrong_coordinates": [
-        ("coordinates", "a0aa1ac"),
-        ("coordinates", "a0aa\na1ba"),
-        ("coordinates", "a0aa\nb1aa"),
-        ("coordinates", "b0ba"),
-        ("coordinates", "0"),
     ],
     "repetition": [("repeat(3)", "000110"), ("repeat(3)", "00011"), ("block+repeat(3)", "```grid\n0123\n```")],
     "ragged_rows": [
@@ -105,16 +92,12 @@ REFUSED = {
         ("rows+minimal", "1 \n2 "),
         ("separated('|')", "\n0"),
         ("colours", "Red\n\nRed"),
-        ("coordinates", "a0aa1ab\nb2ba"),
-        ("coordinates", "a\nb"),
     ],
     "over_30": [
         ("minimal", "0" * 31),
         ("minimal", "\n".join("0" * 31)),
         ("shape+minimal", f"```grid shape: 1x31\n{'0' * 31}\n```"),
         ("rows+minimal", "\n".join(f"{y} 0" for y in range(1, 32))),
-        ("coordinates", "a" + "0aa" * 31),
-        ("coordinates", "\n".join(f"{row}0{row}a" for row in COORDINATES) + "\nE0Ea"),
     ],
     "row_number_missing": [("rows+minimal", "012\n345"), ("rows+minimal", "1 012\n2"), ("rows+colours", "Black Blue")],
     "row_number_wrong": [
@@ -218,7 +201,6 @@ def test_cell_symbols() -> None:
     assert cell_symbols(parse_encoder("shape+rows+replace+minimal")) == tuple("ñò÷ûąćďęĚĞ")
     assert cell_symbols(parse_encoder("rows+repeat(3)"))[7] == "777"
     assert cell_symbols(parse_encoder("block+colours"))[9] == "Brown"
-    assert cell_symbols(parse_encoder("block+coordinates"))[7] == "7aa"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +216,6 @@ def test_cell_symbols() -> None:
         ("rows+rows+minimal", "RowNumberEncoder cannot wrap RowNumberEncoder"),
         ("replace+rows+minimal", "ReplaceNumberEncoder cannot wrap RowNumberEncoder"),
         ("replace+replace+minimal", "ReplaceNumberEncoder cannot wrap ReplaceNumberEncoder"),
-        ("rows+coordinates", "RowNumberEncoder cannot wrap CoordinateGridEncoder"),
         ("replace+colours", "ReplaceNumberEncoder cannot wrap ColourNameEncoder"),
         ("minimal+rows+minimal", "minimal: found rows+minimal inside, expected nothing inside"),
         ("shape(minimal)+rows+minimal", "minimal: found rows+minimal inside"),

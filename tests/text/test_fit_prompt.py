@@ -181,7 +181,7 @@ def tasks_file(write_json: WriteJson) -> Path:
 
 
 def config_of(tasks_file: Path, max_tokens: int) -> FitConfig:
-    box_tokenizer("minimal").save_pretrained(tasks_file.parent / "tokenizer")
+    box_tokenizer().save_pretrained(tasks_file.parent / "tokenizer")
     return FitConfig(tasks_file.parent / "tokenizer", (str(tasks_file),), max_tokens=max_tokens, prompt="plain")
 
 

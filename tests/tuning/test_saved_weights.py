@@ -16,7 +16,6 @@ from arc_kaggle.config.tune import EVERYWHERE, LoraConfig, OptimConfig, TuneConf
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.loading import LoadedModel
-from arc_kaggle.models.new_model import new_model
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import Example
 from arc_kaggle.tuning.saved_weights import ABOUT_FILE, bits, check_tuned, fingerprint, save_tuned
@@ -32,10 +31,9 @@ KINDS = pytest.mark.parametrize(
     [
         lambda: lively_model(0),
         lambda: seeded_qwen(),
-        lambda: new_model(32, 1, 0, encoder="coordinates"),
         lambda: lively_model(0, "grid"),
     ],
-    ids=["tied", "untied", "parts", "grid"],
+    ids=["tied", "untied", "grid"],
 )
 
 

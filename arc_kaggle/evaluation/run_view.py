@@ -19,7 +19,7 @@ from arc_kaggle.answering.vote import rank_candidates, strengths_of
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import SubmissionError
 from arc_kaggle.evaluation.columns import view_counts
-from arc_kaggle.evaluation.time_view import event_rows, stage_rows
+from arc_kaggle.evaluation.time_view import event_rows, losses_of, stage_rows
 from arc_kaggle.run.report import proposer
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.dataset import load_tasks
@@ -66,14 +66,15 @@ def run_view(folder: Path, name: str, tasks: Sequence[Task] | None = None) -> Js
     tasks = load_tasks(config["tasks"], config["select"]) if tasks is None else tasks
     evidence = read_evidence(folder, tasks, config["select_by"])
     reports = {each["task_id"]: each for each in report["reports"]}
+    events = read_lines(folder / "events.jsonl").values
     stages = [stage for each in report["reports"] for stage in stage_rows(each)]
     return {
         "name": name,
         "facts": facts_of(config, report),
         "scores": report["scores"],
         "curve": coverage_curve(tasks, evidence),
-        "stages": [*stages, *event_rows(read_lines(folder / "events.jsonl").values, report["seconds"])],
-        "losses": report.get("losses", {}),
+        "stages": [*stages, *event_rows(events, report["seconds"])],
+        "losses": losses_of(events, report),
         "trouble": report.get("trouble", ""),
         "ended": Counter(each["ended"] or "not started" for each in report["reports"]),
         "tasks": {task.id: task_view(task, reports.get(task.id), evidence) for task in tasks},

@@ -1,7 +1,8 @@
-"""Where the time of a run went, for the report page: stages of tasks, the joint stage, and workers that load the model."""
+"""Where the time of a run went, for the report page: stages of tasks, the joint stage, loading, and lost workers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def row_of(worker: int | None, begin: float, job: Mapping[str, Any]) -> Json:
 
 
 def event_rows(events: Iterable[Mapping[str, Any]], run_seconds: float) -> list[Json]:
-    """What events.jsonl tells beside the stages that ended: `joint` and `load`, and stages that the run's end cut short.
+    """What events.jsonl tells beside stages that ended: `joint` and `load`, and stages that the run's end cut short.
 
     What a killed process had begun counts for nothing where the run went on, nor does what the clock of the run that
     went on does not count.
@@ -62,6 +63,12 @@ def event_rows(events: Iterable[Mapping[str, Any]], run_seconds: float) -> list[
             case "ready" | "worker_lost" if begun.get(worker, {}).get("stage") == "load":
                 rows.append(_ended(begun.pop(worker), at, event.get("reason", "")))
     return [*rows, *(_ended(row, run_seconds, CUT_SHORT) for row in begun.values())]
+
+
+def losses_of(events: Iterable[Mapping[str, Any]], report: Mapping[str, Any]) -> Mapping[str, int]:
+    """Why workers were lost, and how often. A run that went on reports the losses of its last part, events all."""
+    lost = Counter(event["reason"] for event in events if event["event"] == "worker_lost")
+    return lost or report.get("losses", {})
 
 
 def _ended(row: Json, at: float, lost: str) -> Json:

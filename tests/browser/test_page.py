@@ -5,19 +5,13 @@ It wants Chromium and its driver, in Debian `apt-get install chromium chromium-d
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from in_process import solve_here
-from processes import fake_config, wait_until
+from pages import open_page, shown
+from processes import wait_until
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from arc_kaggle.commands.report import ReportConfig, report
@@ -25,11 +19,6 @@ from arc_kaggle.evaluation.page.build import page
 from arc_kaggle.evaluation.run_view import run_view
 from arc_kaggle.kaggle import report_frame
 
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 LOAD_SECONDS = 2.0
 UNNAMED = """
 return [...document.querySelectorAll("button, input, select, canvas, svg")].filter(
@@ -37,49 +26,11 @@ return [...document.querySelectorAll("button, input, select, canvas, svg")].filt
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    if DRIVER is None:
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    options = Options()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = fake_config(tmp_path_factory.mktemp("run"), 6)
-    solve_here(config)
-    return config.out
-
-
-def open_page(browser: webdriver.Chrome, path: Path, width: int = 1280, dark: bool = False) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    browser.get(path.as_uri())
-
-
-def shown(browser: webdriver.Chrome) -> list[str]:
-    """Ids of the tasks that are not filtered away, in order."""
-    cards = browser.find_elements(By.CSS_SELECTOR, "article:not([hidden])")
-    return [str(card.get_attribute("data-task")) for card in cards]
-
-
-def complaints(browser: webdriver.Chrome) -> list[Any]:
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_a_phone_and_a_wide_screen(browser: webdriver.Chrome, run: Path, width: int, dark: bool) -> None:
     open_page(browser, report(ReportConfig((run,))), width, dark)
-    assert len(shown(browser)) == 6 and complaints(browser) == []
+    assert len(shown(browser)) == 6
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(13, 17, 23)") == dark
@@ -135,7 +86,7 @@ def test_runs_are_compared_and_tasks_found_where_they_differ(
     path = tmp_path / "page.html"
     path.write_text(page("two runs", [one, two]), encoding="utf-8")
     open_page(browser, path)
-    assert complaints(browser) == [] and browser.find_element(By.ID, "versus").is_displayed()
+    assert browser.find_element(By.ID, "versus").is_displayed()
     table = browser.find_element(By.CSS_SELECTOR, "#compared table")
     assert table.find_element(By.TAG_NAME, "caption").text == "<b>one</b> against two"
     rows = {
@@ -166,27 +117,6 @@ def choose(browser: webdriver.Chrome, value: str) -> None:
     browser.find_element(By.CSS_SELECTOR, f"#differ option[value={value}]").click()
 
 
-def test_the_time_of_every_worker_in_every_stage_is_that_of_the_files(browser: webdriver.Chrome, run: Path) -> None:
-    open_page(browser, report(ReportConfig((run,))))
-    told = json.loads((run / "report.json").read_text())
-    rows = [
-        row.text.split()
-        for table in browser.find_elements(By.CSS_SELECTOR, "#time table")
-        if table.find_element(By.TAG_NAME, "caption").text.startswith("Worker by worker")
-        for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
-    ]
-    stages = [stage for each in told["reports"] for stage in each["stages"]]
-    assert len(rows) == len({stage["worker"] for stage in stages}) > 0
-    for _, worker, *cells in rows:
-        own = [stage for stage in stages if str(stage["worker"]) == worker]
-        expected = [
-            sum(stage["outcome"]["seconds"] for stage in own if stage["job"]["stage"] == name)
-            for name in ("quick", "tune", "answer", "score")
-        ]
-        none = max(0.0, round(told["seconds"], 1) - sum(expected))
-        assert [float(cell) for cell in cells] == pytest.approx([*expected, none], abs=0.051)
-
-
 def test_candidates_behind_the_first_ones_are_drawn_when_they_are_asked_for(
     browser: webdriver.Chrome, run: Path, tmp_path: Path
 ) -> None:
@@ -213,7 +143,7 @@ def test_text_of_a_task_stays_text(browser: webdriver.Chrome, run: Path, tmp_pat
     path = tmp_path / "page.html"
     path.write_text(page("<i>title</i>", [view]), encoding="utf-8")
     open_page(browser, path)
-    assert browser.find_element(By.TAG_NAME, "h1").text == "<i>title</i>" and complaints(browser) == []
+    assert browser.find_element(By.TAG_NAME, "h1").text == "<i>title</i>"
     assert browser.find_elements(By.CSS_SELECTOR, "img, h1 i, td b") == []
 
 
@@ -221,7 +151,6 @@ def test_in_a_notebook_it_stands_in_a_frame_and_works(browser: webdriver.Chrome,
     path = tmp_path / "notebook.html"
     path.write_text(f"<!doctype html>{report_frame(run, tmp_path / 'report.html')}", encoding="utf-8")
     open_page(browser, path)
-    assert complaints(browser) == []
     browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
     assert len(shown(browser)) == 6
     browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("t03")
@@ -236,8 +165,7 @@ def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: 
     path = tmp_path / "page.html"
     path.write_text(page("many", [view]), encoding="utf-8")
     open_page(browser, path)
-    timing = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd"
-    seconds = browser.execute_script(timing) / 1000
+    seconds = browser.execute_script(LOADED) / 1000
     assert len(shown(browser)) == 400
     browser.execute_script("document.querySelector('article:last-of-type').scrollIntoView()")
     deadline = time.monotonic() + 30
@@ -249,6 +177,7 @@ def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: 
     assert seconds < LOAD_SECONDS
 
 
+LOADED = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
 SCROLLED = """
 const [frames, pixels, done] = arguments, counts = [], deltas = [];
 const filled = () => document.querySelectorAll("article[data-filled]").length;
@@ -282,7 +211,7 @@ def test_400_tasks_scroll_smoothly(browser: webdriver.Chrome, run: Path, tmp_pat
     """Fast scrolling draws one of the tasks that come near a frame, and works for less time than frames last.
 
     Work is counted and not the time between frames, which is that of a busy machine. Every task has 34 grids of 400
-    cells or more.
+    cells or more; such a page opens in time, too.
     """
     view = run_view(run, "a run")
     large = "/".join(str(i % 10) * 20 for i in range(20))
@@ -295,6 +224,7 @@ def test_400_tasks_scroll_smoothly(browser: webdriver.Chrome, run: Path, tmp_pat
     path.write_text(page("many", [view]), encoding="utf-8")
     browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
     open_page(browser, path)
+    assert browser.execute_script(LOADED) / 1000 < LOAD_SECONDS
     browser.execute_script("document.getElementById('tasks').scrollIntoView()")
     browser.set_script_timeout(60)
     before = main_thread_seconds(browser)

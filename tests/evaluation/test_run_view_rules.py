@@ -171,5 +171,6 @@ def test_every_outcome_is_that_of_the_report(mixed: Path) -> None:
 
 def test_a_grid_of_common_cells_is_given_by_no_view(mixed: Path) -> None:
     (query,) = run_view(mixed, "a run")["tasks"]["t05"]["queries"]
-    assert [(each["grid"], each["votes"], each["views"]) for each in query["candidates"]][0] == ("123", 0, [])
+    first = query["candidates"][0]
+    assert (first["grid"], first["votes"], first["views"]) == ("123", 0, [])
     assert not query["covered"]

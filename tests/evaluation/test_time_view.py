@@ -1,20 +1,19 @@
-"""Where the time of a run went: loading, the joint stage, lost workers and stages cut short, from the run's own files."""
+"""Where the time of a run went, from its own files: loading, the joint stage, lost workers, stages cut short."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from in_process import solve_here
 from processes import fake_config
-from scripted import ScriptedWorker
+from scripted import DyingWorker
 
 from arc_kaggle.evaluation.run_view import run_view
-from arc_kaggle.evaluation.time_view import CUT_SHORT, NOT_TRAINED, event_rows
-from arc_kaggle.run.messages import Gone, Order
+from arc_kaggle.evaluation.time_view import CUT_SHORT, NOT_TRAINED, event_rows, losses_of
 from arc_kaggle.system.files import line_of
 
 JOB = {"task_id": "t", "stage": "tune", "level": 1, "views": [0, 0], "max_seconds": 9.0, "predicted_seconds": 4.0}
@@ -62,35 +61,33 @@ def test_a_stage_that_was_lost_with_its_worker_is_told_by_the_report_alone() -> 
 
 def test_a_run_that_went_on_counts_what_its_clock_counts() -> None:
     """The killed process had loaded, and then worked on something for longer than the run's clock knows."""
-    killed = told("start", 0.0, worker=0), told("ready", 2.0, worker=0), told("stage", 5.0, worker=0, **JOB)
+    killed = told("start", 0.0, worker=0), told("ready", 2.0, worker=0), told("stage", 4.0, worker=2, **JOB)
     late = told("start", 6.0, worker=1), told("ready", 9.0, worker=1)
     again = told("run", 5.0), told("start", 5.0, worker=0), told("ready", 6.0, worker=0)
     assert spans(*killed, *late, *again) == [("load", 0, 0.0, 2.0, ""), ("load", 0, 5.0, 1.0, "")]
 
 
-class DyingWorker(ScriptedWorker):
-    """Dies over every third job."""
-
-    deaths: Iterator[bool]
-
-    def send(self, order: Order) -> None:
-        if next(self.deaths):
-            self.inbox.put((self, Gone("killed by signal 9")))
-        else:
-            super().send(order)
-
-
 @pytest.fixture(scope="module")
 def lossy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    DyingWorker.deaths = iter([True, False, False] * 20)
+    """Of three jobs one kills its worker."""
     config = fake_config(tmp_path_factory.mktemp("lossy"), 6)
-    solve_here(config, start=DyingWorker)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(DyingWorker, "deaths", cycle([True, False, False]))
+        solve_here(config, start=DyingWorker)
     return config.out
+
+
+def lost_jobs(run: Path) -> list[str]:
+    events = json.loads((run / "plan.json").read_text())["events"]
+    return [event["reason"] for event in events if event["event"] == "lost"]
 
 
 def test_lost_workers_and_what_was_planned_are_those_of_the_files(lossy: Path) -> None:
     view, report = run_view(lossy, "a run"), json.loads((lossy / "report.json").read_text())
-    assert view["losses"] == report["losses"] == {"killed by signal 9": view["losses"]["killed by signal 9"]}
+    assert view["losses"] == report["losses"] == {DyingWorker.reason: len(lost_jobs(lossy))}
+    assert losses_of([], report) == report["losses"]
+    again = [told("worker_lost", 1.0, worker=0, reason="a"), told("run", 2.0)]
+    assert losses_of([*again, told("worker_lost", 3.0, worker=0, reason="a")], report) == {"a": 2}
     plan = json.loads((lossy / "plan.json").read_text())["events"]
     planned = [
         (each["job"]["task_id"], each["job"]["stage"], each["job"]["predicted_seconds"], each["job"]["max_seconds"])
@@ -99,11 +96,10 @@ def test_lost_workers_and_what_was_planned_are_those_of_the_files(lossy: Path) -
     rows = [row for row in view["stages"] if row["task"]]
     shown = [tuple(row[name] for name in ("task", "stage", "predicted", "most")) for row in rows]
     assert sorted(shown) == sorted(planned) and len(shown) > 6
-    reasons = [each["reason"] for each in plan if each["event"] == "lost"]
-    assert [row["lost"] for row in rows if row["lost"]] == reasons == ["killed by signal 9"] * len(reasons) != []
+    assert [row["lost"] for row in rows if row["lost"]] == lost_jobs(lossy) != []
     events = [json.loads(line) for line in (lossy / "events.jsonl").read_text().splitlines()]
     loads = [row for row in view["stages"] if row["stage"] == "load"]
-    assert len(loads) == sum(event["event"] == "start" for event in events) == 1 + len(reasons)
+    assert len(loads) == sum(event["event"] == "start" for event in events) == 1 + len(lost_jobs(lossy))
 
 
 def test_trouble_is_told_and_a_run_without_events_has_its_stages(lossy: Path, tmp_path: Path) -> None:

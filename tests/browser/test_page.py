@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from pages import open_page, shown
+from pages import open_page, shown, tables
 from processes import wait_until
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -50,6 +50,102 @@ def test_filters_search_and_order(browser: webdriver.Chrome, run: Path) -> None:
     browser.find_element(By.ID, "find").clear()
     browser.find_element(By.CSS_SELECTOR, "#sort option[value=order]").click()
     assert shown(browser) == [f"t{i:02}" for i in range(6)]
+
+
+def find(browser: webdriver.Chrome, words: str) -> list[str]:
+    """The tasks that a search finds, by id."""
+    field = browser.find_element(By.ID, "find")
+    field.clear()
+    field.send_keys(words)
+    return sorted(shown(browser))
+
+
+def test_the_search_finds_words_of_a_card(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "a run")
+    view["tasks"]["t01"] |= {"ended": "lost 4 times"}
+    view["tasks"]["t02"]["queries"][0]["attempts"][0]["by"] = "rule"
+    for name, task in view["tasks"].items():
+        task["views"] = {n: [5 if name == "t01" else 0, "0123456789", None] for n in range(4)}
+    path = tmp_path / "page.html"
+    path.write_text(page("search", [view]), encoding="utf-8")
+    open_page(browser, path)
+    for word in ("verdict", "proposer", "ending", "kind of view"):
+        assert word in str(browser.find_element(By.ID, "find").get_attribute("placeholder"))
+    assert find(browser, "Never produced") == ["t01", "t03", "t05"]
+    assert find(browser, "by rule") == ["t02"] and find(browser, "lost 4") == ["t01"]
+    assert find(browser, "upside down") == ["t01"] and find(browser, "t02 lost") == []
+    assert find(browser, "wrong size") == ["t01", "t03", "t05"] and find(browser, " ") == [f"t{i:02}" for i in range(6)]
+
+
+def test_tasks_are_filtered_by_why_views_have_no_grid(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "a run")
+    view["tasks"]["t00"]["queries"][0]["reasons"] = {"no_end": 2}
+    view["tasks"]["t03"]["queries"][1]["reasons"] = {"ragged_rows": 1, "no_end": 1}
+    path = tmp_path / "page.html"
+    path.write_text(page("reasons", [view]), encoding="utf-8")
+    open_page(browser, path)
+    menu = browser.find_element(By.ID, "failed")
+    options = menu.find_elements(By.TAG_NAME, "option")
+    assert [each.text for each in options] == ["all tasks: 6", "for any reason: 2", "no_end: 2", "ragged_rows: 1"]
+    found = []
+    for option in options:
+        option.click()
+        found.append(sorted(shown(browser)))
+    assert found == [[f"t{i:02}" for i in range(6)], ["t00", "t03"], ["t00", "t03"], ["t03"]]
+
+
+def test_tasks_that_the_run_lacks_come_last_and_can_be_gone_to(
+    browser: webdriver.Chrome, run: Path, tmp_path: Path
+) -> None:
+    """The chosen run lacks every second task; what is left is in order all the same."""
+    one, two = run_view(run, "one"), run_view(run, "two")
+    for k, task in enumerate(two["tasks"].values()):
+        task["infer_seconds"] = 10.0 + (k * 7) % 13
+    two["tasks"] = {f"{name}-{part}": task for part in "abcd" for name, task in two["tasks"].items()}
+    one["tasks"] = {name: {**task, "infer_seconds": i * 7 % 25} for i, (name, task) in enumerate(two["tasks"].items())}
+    one["tasks"] = {name: task for i, (name, task) in enumerate(one["tasks"].items()) if i % 2 or i % 5 == 0}
+    for query in (query for task in one["tasks"].values() for query in task["queries"]):
+        query["kind"] = "outvoted"
+    path = tmp_path / "page.html"
+    path.write_text(page("two runs", [two, one]), encoding="utf-8")
+    open_page(browser, path)
+    browser.find_element(By.CSS_SELECTOR, "#which option[value='1']").click()
+    browser.find_element(By.CSS_SELECTOR, "#sort option[value=seconds]").click()
+    seconds = [one["tasks"][name]["infer_seconds"] for name in shown(browser)]
+    assert seconds == sorted(seconds, reverse=True) and len(seconds) == len(one["tasks"])
+    cards = browser.find_elements(By.TAG_NAME, "article")
+    assert [str(card.get_attribute("data-task")) for card in cards[: len(seconds)]] == shown(browser)
+    gone_to = "t00-b" if "t00-b" not in one["tasks"] else "t02-b"
+    assert gone_to not in one["tasks"]
+    browser.execute_script("goTo(arguments[0])", gone_to)
+    assert browser.switch_to.active_element.get_attribute("data-task") == gone_to
+    assert browser.find_element(By.ID, "which").get_attribute("value") == "0" and len(shown(browser)) == 24
+
+
+def test_trouble_and_comparisons_are_told(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "a run") | {"trouble": "no room on the disk", "losses": {"killed": 3}}
+    candidate = view["tasks"]["t00"]["queries"][0]["candidates"][0]
+    candidate |= {"strength": 0.5, "duels": [[2, 3, 1]], "later": [1], "extracted": [2]}
+    made = candidate | {"votes": 0, "views": [], "log_prob": None}
+    for name in ("duels", "later", "extracted"):
+        del made[name]
+    view["tasks"]["t00"]["queries"][0]["candidates"] = [candidate, made]
+    view["tasks"] = {"t00": view["tasks"]["t00"]}
+    path = tmp_path / "page.html"
+    path.write_text(page("trouble", [view]), encoding="utf-8")
+    open_page(browser, path)
+    assert browser.find_element(By.CSS_SELECTOR, "p.bad").text == "a run: no room on the disk"
+    assert "joint stage" not in browser.find_element(By.ID, "time").text
+    stages = {row[0] for row in tables(browser, "#time")["By stage"]}
+    assert "load" in stages and "joint" not in stages
+    browser.find_element(By.TAG_NAME, "body").send_keys("j")
+    captions = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "article figcaption")]
+    assert captions[-2].startswith("1. 4 votes, views 0 1 2 3, log P ")
+    more = (
+        "behind a likelier one in views 1, found among other words in views 2, strength 0.50, against 2. won 3, lost 1"
+    )
+    assert more in captions[-2]
+    assert captions[-1] == "2. made of the commonest colour of each cell, given by no view, 100.0% of cells"
 
 
 def test_keys_and_names_for_those_who_do_not_see_or_point(browser: webdriver.Chrome, run: Path) -> None:

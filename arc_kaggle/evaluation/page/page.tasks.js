@@ -20,7 +20,7 @@ function tunedText(tune) {
 function runSide(run, id) {
   const task = run.tasks[id], head = DATA.runs.length > 1 ? [make("h4", {}, `Run ${run.name}`)] : [];
   const facts = `${task.verdict}; ${tunedText(task.tune)}; answering ${number(task.infer_seconds)} s; train pairs left out ${task.dropped_pairs}; ${task.ended}`;
-  return [...head, make("p", {}, facts), ...task.queries.flatMap((query, i) => querySide(query, i, task)), planOf(run, id), viewsOf(task)];
+  return [...head, make("p", {}, facts), planOf(run, id), viewsOf(task), ...task.queries.flatMap((query, i) => querySide(query, i, task))];
 }
 
 // What the plan allowed every stage of the task, beside what it took and what came of it.

@@ -130,6 +130,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "t04": [None] * 4,
         "t05": [[[1, 2, 0]], [[1, 0, 3]], [[0, 2, 3]], None],
         "t06": [wrong, wrong, [[9, 9, 9]], right],
+        "t07": [[[0, 0, 9]], [[0, 9, 0]], [[9, 0, 0]], right],
     }
     for task_id, grids in given.items():
         path = config.out / "predictions" / f"{task_id}.jsonl"
@@ -157,6 +158,9 @@ def test_every_outcome_is_that_of_the_report(mixed: Path) -> None:
             proposers = {attempt["by"] for attempt in query["attempts"] if attempt["pixels"] == 1}
             assert proposers == ({solver} if solver else set())
         assert (task["kind"] == "outvoted") == report["verdict"].startswith("right answer outvoted")
+        if task["kind"] == "outvoted":
+            grids = [candidate["grid"] for candidate in task["queries"][0]["candidates"]]
+            assert report["verdict"] == f"right answer outvoted, place {grids.index('123') + 1}"
         assert (task["kind"] == "no_grid") == report["verdict"].startswith("no view gave a grid")
     assert kinds["t05"] == "solved_by_rule" and kinds["t06"] == "outvoted"
     assert {"solved", "outvoted", "wrong_cells", "wrong_size", "no_grid"} <= set(kinds.values())

@@ -20,7 +20,7 @@ function tunedText(tune) {
 function runSide(run, id) {
   const task = run.tasks[id], head = DATA.runs.length > 1 ? [make("h4", {}, `Run ${run.name}`)] : [];
   const facts = `${task.verdict}; ${tunedText(task.tune)}; answering ${number(task.infer_seconds)} s; train pairs left out ${task.dropped_pairs}; ${task.ended}`;
-  return [...head, make("p", {}, facts), planOf(run, id), viewsOf(task), ...task.queries.flatMap((query, i) => querySide(query, i, task))];
+  return [...head, make("p", {}, facts), planOf(run, id), viewsOf(task), ...task.queries.flatMap((query, i) => querySide(query, i, viewTexts(task)))];
 }
 
 // What the plan allowed every stage of the task, beside what it took and what came of it.
@@ -42,9 +42,10 @@ function coloursOf(digits) {
   return changes.join(" ") || "as given";
 }
 
-function viewText(task, view) {
-  const [symmetry, colours, order] = task.views[view];
-  return `view ${view}: ${DATA.symmetries[symmetry]}; colours ${coloursOf(colours)}; train pairs ${pairsOf(order)}`;
+// By number of the view, what it does in words.
+function viewTexts(task) {
+  const text = ([view, [symmetry, colours, order]]) => [view, `view ${view}: ${DATA.symmetries[symmetry]}; colours ${coloursOf(colours)}; train pairs ${pairsOf(order)}`];
+  return Object.fromEntries(Object.entries(task.views).map(text));
 }
 
 // Which candidates a view gave of a test input, or why it gave none.
@@ -62,10 +63,10 @@ function viewsOf(task) {
   return opened(`Views: ${views.length}`, "scroll", () => [tableOf("How every view shows the task, and what it gave", columns, views.map((view) => [`view ${view}`, cells(view)]))]);
 }
 
-function querySide(query, i, task) {
+function querySide(query, i, texts) {
   const grids = [figure(query.input, `test input ${i + 1}`), figure(query.answer, query.answer === null ? "answer not known" : "answer")];
   query.attempts.forEach((attempt, k) => grids.push(figure(attempt.grid, `attempt ${k + 1} by ${attempt.by}, ${percent(attempt.pixels)} of cells`, attempt.pixels === 1)));
-  const candidate = (each, k) => figure(each.grid, candidateText(each, k), each.pixels === 1, each.views.map((view) => viewText(task, view)).join("\n"));
+  const candidate = (each, k) => figure(each.grid, candidateText(each, k), each.pixels === 1, each.views.map((view) => texts[view]).join("\n"));
   const candidates = query.candidates.slice(0, MOST_DRAWN).map(candidate);
   const reasons = Object.entries(query.reasons).map(([reason, count]) => `${reason} ${count}`).join(", ");
   const kind = make("p", {}, make("span", { class: `kind ${tone(query.kind)}` }, DATA.kinds[query.kind]), `; ${query.n_views} views${reasons ? `; no grid: ${reasons}` : ""}`);

@@ -19,11 +19,18 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 DOCS = Path(__file__).parent
-SHOTS: dict[str, tuple[int, int, str, str]] = {
-    "report-wide": (1280, 1000, "light", "h1"),
-    "report-phone": (390, 844, "dark", "article"),
+SHOTS: dict[str, tuple[int, int, str, str, str]] = {
+    "report-wide": (1280, 1460, "light", "#h-time", "article:not([hidden]) details"),
+    "report-phone": (390, 844, "dark", "article:not([hidden]) .side", ""),
 }
-"""Width and height in pixels, the colour scheme, and what stands at the top, by file."""
+"""Width and height in pixels, the colour scheme, what stands at the top, and what is opened, by file."""
+FILTERED = """
+const kinds = ["near_miss", "wrong_cells", "wrong_size", "outvoted", "solved"];
+const button = kinds.map((kind) => document.querySelector(`[data-kind=${kind}]`)).find((each) => !each.disabled);
+button.click();
+document.querySelector("article:not([hidden])").scrollIntoView();
+"""
+"""Only tasks of one kind are left, the first kind that the run has."""
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 MOST_BYTES = 200_000
 SETTLE_SECONDS = 1.0
@@ -37,14 +44,16 @@ def take(page: Path) -> None:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
-        for name, (width, height, scheme, top) in SHOTS.items():
+        for name, (width, height, scheme, top, open_first) in SHOTS.items():
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
             features = [{"name": "prefers-color-scheme", "value": scheme}]
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
             driver.get(page.resolve().as_uri())
-            driver.execute_script(f"document.querySelector('{top}').scrollIntoView()")
-            time.sleep(SETTLE_SECONDS)
+            opened = f"document.querySelector('{open_first}').open = true" if open_first else ""
+            for script in (FILTERED, opened, f"document.querySelector('{top}').scrollIntoView()"):
+                driver.execute_script(script)
+                time.sleep(SETTLE_SECONDS)
             shot: dict[str, Any] = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
             content = base64.b64decode(shot["data"])
             if len(content) > MOST_BYTES:

@@ -10,7 +10,7 @@ from typing import Any
 
 from arc_kaggle.answering.candidates import CandidateScore, Prediction
 from arc_kaggle.config.gentleness import gentler_views
-from arc_kaggle.run.messages import Done, Failed, Inbox, Message, Order, PredictionFound, Ready, ScoreFound, Setup
+from arc_kaggle.run.messages import Done, Failed, Gone, Inbox, Message, Order, PredictionFound, Ready, ScoreFound, Setup
 from arc_kaggle.tasks.augmentation import spread_augmentations, task_rng
 from arc_kaggle.tasks.grid import as_grid, grid_key
 from arc_kaggle.tasks.task import Task
@@ -70,6 +70,19 @@ class ScriptedWorker:
 
     def kill(self) -> None:
         pass
+
+
+class DyingWorker(ScriptedWorker):
+    """Dies over the jobs that `deaths` says."""
+
+    deaths: Iterator[bool] = repeat(False)
+    reason = "killed by signal 9"
+
+    def send(self, order: Order) -> None:
+        if next(self.deaths):
+            self.inbox.put((self, Gone(self.reason)))
+        else:
+            super().send(order)
 
 
 class Letters:

@@ -18,7 +18,7 @@ import tyro
 from test_rooms import ROOMS
 
 from arc_kaggle.cli import COMMANDS
-from arc_kaggle.config.answer import Selection
+from arc_kaggle.config.answer import NEED_SCORES, Selection
 from arc_kaggle.config.command_line import known_defaults
 from arc_kaggle.config.engines import ENGINES, TUNERS, Feature
 from arc_kaggle.text.encoders import ENCODERS
@@ -122,6 +122,14 @@ def test_every_rule_of_selection_and_every_encoder_is_told() -> None:
     solve, encoders = text_of(ROOT / "docs" / "solve.md"), text_of(ROOT / "docs" / "encoders.md")
     assert [name for name in get_args(Selection) if f"| `{name}` |" not in solve] == []
     assert [name for name in ENCODERS if not re.search(rf"`{name}\b", encoders)] == []
+
+
+def test_every_rule_of_selection_says_what_it_needs() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .* \|(.*)\|$", text_of(ROOT / "docs" / "solve.md"), re.MULTILINE)
+    needs = {rule: set(re.findall(r"--rescore\.[\w-]+", words)) for rule, words in rows if rule in get_args(Selection)}
+    more = {"verify": {"--rescore.verify"}, "pairwise": {"--rescore.pairs"}}
+    scored = {rule: {"--rescore.n-views", *more.get(rule, ())} for rule in NEED_SCORES}
+    assert needs == {rule: scored.get(rule, set()) for rule in get_args(Selection)}
 
 
 def test_every_benchmark_is_told() -> None:

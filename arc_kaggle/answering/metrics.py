@@ -95,9 +95,11 @@ def unanswered_reasons(predictions: PredictionsByTask) -> Counter[str]:
     return Counter(p.reason for found in predictions.values() for p in found if p.reason is not None)
 
 
-def answer_rank(query: Query, found: Sequence[Prediction]) -> int | None:
+def answer_rank(
+    query: Query, found: Sequence[Prediction], scores: Iterable[CandidateScore] = (), by: Selection = "votes"
+) -> int | None:
     """The place of the answer among the ranked candidates, from 1; None where no prediction is right."""
-    ranked = rank_candidates(found)
+    ranked = rank_candidates(found, scores, by)
     return next((i for i, c in enumerate(ranked, start=1) if same_grid(c.grid, _answer(query))), None)
 
 

@@ -59,17 +59,21 @@ _WORTHS: dict[str, Callable[[Candidate], float]] = {
 
 def _by_comparisons(ranked: Sequence[Candidate]) -> list[Candidate]:
     """Compared candidates by their Bradley-Terry strengths, then the others as they were."""
-    places = {grid_key(candidate.grid): i for i, candidate in enumerate(ranked)}
-    wins = np.zeros((len(ranked), len(ranked)))  # (winner, loser)
-    for i, candidate in enumerate(ranked):
+    return [ranked[i] for i in np.argsort(-strengths_of(ranked), kind="stable")]
+
+
+def strengths_of(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    """The Bradley-Terry log-strength (n,) of each of a query's candidates; minus infinity for one never compared."""
+    places = {grid_key(candidate.grid): i for i, candidate in enumerate(candidates)}
+    wins = np.zeros((len(candidates), len(candidates)))  # (winner, loser)
+    for i, candidate in enumerate(candidates):
         for other, margin in candidate.duels:
             if (j := places.get(grid_key(other))) is not None:
                 share = 1 / (1 + np.exp(-np.clip(margin, -MOST_NATS, MOST_NATS)))
                 wins[i, j] += share
                 wins[j, i] += 1 - share
     compared = (wins + wins.T).any(axis=1)
-    strengths = np.where(compared, bradley_terry(wins), -inf)
-    return [ranked[i] for i in np.argsort(-strengths, kind="stable")]
+    return np.where(compared, bradley_terry(wins), -inf) if compared.any() else np.full(len(candidates), -inf)
 
 
 MOST_NATS = 30.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import numpy as np
 from arc_kaggle.answering.candidates import Attempts, Candidate, CandidateScore, Prediction, read_prediction_folder
 from arc_kaggle.answering.metrics import predictions_of, unanswered_reasons
 from arc_kaggle.answering.submission import read_submission
-from arc_kaggle.answering.vote import rank_candidates
+from arc_kaggle.answering.vote import rank_candidates, strengths_of
 from arc_kaggle.config.answer import Selection
 from arc_kaggle.errors import SubmissionError
+from arc_kaggle.evaluation.columns import view_counts
+from arc_kaggle.evaluation.time_view import event_rows, losses_of, stage_rows
 from arc_kaggle.run.report import proposer
 from arc_kaggle.system.files import read_lines
 from arc_kaggle.tasks.dataset import load_tasks
-from arc_kaggle.tasks.grid import Grid, same_grid
+from arc_kaggle.tasks.grid import Grid, grid_key, same_grid
 from arc_kaggle.tasks.task import Query, Task
 
 KINDS = {
@@ -63,12 +66,16 @@ def run_view(folder: Path, name: str, tasks: Sequence[Task] | None = None) -> Js
     tasks = load_tasks(config["tasks"], config["select"]) if tasks is None else tasks
     evidence = read_evidence(folder, tasks, config["select_by"])
     reports = {each["task_id"]: each for each in report["reports"]}
+    events = read_lines(folder / "events.jsonl").values
+    stages = [stage for each in report["reports"] for stage in stage_rows(each)]
     return {
         "name": name,
         "facts": facts_of(config, report),
         "scores": report["scores"],
         "curve": coverage_curve(tasks, evidence),
-        "stages": [stage for each in report["reports"] for stage in stage_rows(each)],
+        "stages": [*stages, *event_rows(events, report["seconds"])],
+        "losses": losses_of(events, report),
+        "trouble": report.get("trouble", ""),
         "ended": Counter(each["ended"] or "not started" for each in report["reports"]),
         "tasks": {task.id: task_view(task, reports.get(task.id), evidence) for task in tasks},
     }
@@ -105,6 +112,7 @@ def facts_of(config: Json, report: Json) -> Json:
         "engine": report.get("engine", ""),
         "fine-tuning": f"{config['tune']['weights']}, {config['tune']['steps']} steps",
         "views": config["generate"]["n_views"],
+        "decoding": decoding_words(config["generate"]),
         "selected by": config["select_by"],
         "seed": config["seed"],
         "seconds": round(report["seconds"], 1),
@@ -112,19 +120,14 @@ def facts_of(config: Json, report: Json) -> Json:
     }
 
 
-def stage_rows(report: Json) -> Iterator[Json]:
-    """Every stage of a task: which worker, when it began and ended in seconds of the run, and what it was to take."""
-    for stage in report["stages"]:
-        job, seconds = stage["job"], stage["outcome"]["seconds"]
-        yield {
-            "task": report["task_id"],
-            "stage": job["stage"],
-            "worker": stage["worker"],
-            "begin": stage["at_seconds"] - seconds,
-            "seconds": seconds,
-            "predicted": job["predicted_seconds"],
-            "lost": stage["lost"],
-        }
+def decoding_words(generate: Json) -> str:
+    """How the tokens of every answer were chosen."""
+    decoding = generate["decoding"]
+    if generate["p_min"]:
+        return f"search, all completions over {generate['p_min']:g}"
+    if decoding["temperature"]:
+        return f"temperature {decoding['temperature']:g}, best of {decoding['best_of']}"
+    return f"{decoding['beams']} beams" if decoding["beams"] > 1 else "greedy"
 
 
 def task_view(task: Task, report: Json | None, evidence: Evidence) -> Json:
@@ -134,6 +137,7 @@ def task_view(task: Task, report: Json | None, evidence: Evidence) -> Json:
     return {
         "train": [[grid_text(pair.input), grid_text(pair.output)] for pair in task.train],
         "queries": queries,
+        "views": {prediction.view: view_view(prediction) for prediction in evidence.predictions.get(task.id, ())},
         "kind": max((query["kind"] for query in queries), key=list(KINDS).index),
         "verdict": (report or {}).get("verdict", "not reached"),
         "ended": (report or {}).get("ended", ""),
@@ -143,36 +147,60 @@ def task_view(task: Task, report: Json | None, evidence: Evidence) -> Json:
     }
 
 
+def view_view(prediction: Prediction) -> list[Any]:
+    """What a view does: its symmetry, what the colours 0 to 9 become, and its order of train pairs."""
+    augmentation = prediction.augmentation
+    return [augmentation.symmetry, "".join(map(str, augmentation.colours)), augmentation.order]
+
+
 def query_view(query: Query, evidence: Evidence) -> Json:
     """A test input: attempts with who proposed them, candidates with their votes and likelihoods, reasons for none."""
     found = predictions_of(query, evidence.predictions)
-    of_query = [score for score in evidence.scores.get(query.task.id, ()) if score.query == query.index]
-    ranked = rank_candidates(found, of_query, evidence.by)
+    ranked = _ranked(query, evidence)
     attempts = evidence.attempts[query.task.id][query.index]
+    given = given_by_views(ranked)
+    compared = comparison_views(ranked)
     return {
         "input": grid_text(query.input),
         "answer": grid_text(query.answer),
-        "attempts": [attempt_view(attempt, query, ranked) for attempt in attempts],
-        "candidates": [candidate_view(candidate, query) for candidate in ranked[:MOST_CANDIDATES]],
+        "attempts": [attempt_view(attempt, query, given) for attempt in attempts],
+        "candidates": [
+            candidate_view(candidate, query) | more
+            for candidate, more in zip(ranked[:MOST_CANDIDATES], compared, strict=False)
+        ],
         "n_candidates": len(ranked),
-        "covered": any(right_cells(candidate.grid, query) == 1 for candidate in ranked),
+        "covered": any(right_cells(candidate.grid, query) == 1 for candidate in given),
         "n_views": len({prediction.view for prediction in found}),
         "reasons": unanswered_reasons({"": found}),
+        "failed": {prediction.view: prediction.reason for prediction in found if prediction.grid is None},
         "kind": kind_of(query, found, ranked, attempts),
     }
 
 
-def attempt_view(attempt: Grid, query: Query, ranked: Sequence[Candidate]) -> Json:
+def given_by_views(ranked: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates that the model gave: not the grid that the rule `cells` makes of several of them."""
+    return [candidate for candidate in ranked if candidate.predictions]
+
+
+def attempt_view(attempt: Grid, query: Query, given: Sequence[Candidate]) -> Json:
     return {
         "grid": grid_text(attempt),
-        "by": proposer(attempt, query, (each.grid for each in ranked)),
+        "by": proposer(attempt, query, (each.grid for each in given)),
         "pixels": right_cells(attempt, query),
     }
 
 
 def candidate_view(candidate: Candidate, query: Query) -> Json:
-    """Votes are views; `log_prob` in nats is that of its likeliest completion; `nll` the mean over scored views."""
-    return {
+    """Votes are views; `log_prob` in nats is that of its likeliest completion; `nll` the mean over scored views.
+
+    `extracted` has the views whose answer was found among other words, `later` those of which a likelier completion
+    was another grid; both are absent where there is no such view.
+    """
+    views = {
+        "extracted": sorted({prediction.view for prediction in candidate.predictions if prediction.extracted}),
+        "later": sorted({prediction.view for prediction in candidate.predictions if prediction.rank}),
+    }
+    return {name: of_name for name, of_name in views.items() if of_name} | {
         "grid": grid_text(candidate.grid),
         "views": sorted({prediction.view for prediction in candidate.predictions}),
         "votes": candidate.votes,
@@ -183,6 +211,24 @@ def candidate_view(candidate: Candidate, query: Query) -> Json:
     }
 
 
+def comparison_views(ranked: Sequence[Candidate]) -> list[Json]:
+    """For every candidate its Bradley-Terry strength and [place of another from 1, comparisons won, lost]; nothing
+    where it was not compared. A comparison is of one view; one that ends even is neither won nor lost.
+    """
+    places = {grid_key(candidate.grid): i for i, candidate in enumerate(ranked)}
+    counts: list[dict[int, list[int]]] = [defaultdict(lambda: [0, 0]) for _ in ranked]
+    for i, candidate in enumerate(ranked):
+        for other, margin in candidate.duels:
+            if (j := places.get(grid_key(other))) is not None:
+                counts[i][j][0] += margin > 0
+                counts[i][j][1] += margin < 0
+                counts[j][i][0] += margin < 0
+                counts[j][i][1] += margin > 0
+    duels = [[[j + 1, *count] for j, count in sorted(of_one.items())] for of_one in counts]
+    both = zip(strengths_of(ranked).tolist(), duels, strict=True)
+    return [{"strength": strength, "duels": of_one} if of_one else {} for strength, of_one in both]
+
+
 def kind_of(query: Query, found: Sequence[Prediction], ranked: Sequence[Candidate], attempts: Attempts) -> str:
     """One of KINDS."""
     if not found:
@@ -191,15 +237,16 @@ def kind_of(query: Query, found: Sequence[Prediction], ranked: Sequence[Candidat
         return _unanswered(query, attempts, "no_grid")
     if query.answer is None:
         return "not_scored"
+    given = given_by_views(ranked)
     right = [attempt for attempt in attempts if same_grid(attempt, query.answer)]
     if right:
-        return "solved" if proposer(right[0], query, (each.grid for each in ranked)) == "model" else "solved_by_rule"
-    shares = [right_cells(candidate.grid, query) or 0.0 for candidate in ranked]
+        return "solved" if proposer(right[0], query, (each.grid for each in given)) == "model" else "solved_by_rule"
+    shares = [right_cells(candidate.grid, query) or 0.0 for candidate in given]
     if max(shares) == 1:
         return "outvoted"
     if max(shares) >= NEAR:
         return "near_miss"
-    has_size = any(candidate.grid.shape == query.answer.shape for candidate in ranked)
+    has_size = any(candidate.grid.shape == query.answer.shape for candidate in given)
     return "wrong_cells" if has_size else "wrong_size"
 
 
@@ -216,26 +263,31 @@ def right_cells(grid: Grid, query: Query) -> float | None:
 
 
 def coverage_curve(tasks: Sequence[Task], evidence: Evidence) -> list[Json]:
-    """Over the number of views: test outputs whose answer some view gave, and whose answer a vote ranks in the top two.
+    """Over the number of views: test outputs whose answer some view gave, and whose answer is among the first two
+    candidates of those views by the run's own rule. What a simple rule gave does not count.
 
     The gap between the two is what a better selection could win. Empty where no answer is known.
     """
     queries = [query for task in tasks for query in task.queries if query.answer is not None]
-    found = [predictions_of(query, evidence.predictions) for query in queries]
-    most = max((prediction.view + 1 for each in found for prediction in each), default=0)
-    counts = sorted({2**k for k in range(most.bit_length()) if 2**k < most} | {most}) if most and queries else []
-    return [_coverage(n, queries, found) for n in counts]
+    views = (p.view + 1 for query in queries for p in predictions_of(query, evidence.predictions))
+    return [_coverage(n, queries, evidence) for n in view_counts(max(views, default=0))]
 
 
-def _coverage(n_views: int, queries: Sequence[Query], found: Sequence[Sequence[Prediction]]) -> Json:
-    ranked = [rank_candidates([p for p in each if p.view < n_views]) for each in found]
-    rows = list(zip(queries, ranked, strict=True))
+def _coverage(n_views: int, queries: Sequence[Query], evidence: Evidence) -> Json:
+    rows = [(query, _ranked(query, evidence, n_views)) for query in queries]
     return {
         "views": n_views,
-        "covered": sum(any(right_cells(c.grid, query) == 1 for c in each) for query, each in rows),
+        "covered": sum(any(right_cells(c.grid, query) == 1 for c in given_by_views(each)) for query, each in rows),
         "selected": sum(any(right_cells(c.grid, query) == 1 for c in each[:2]) for query, each in rows),
         "n": len(queries),
     }
+
+
+def _ranked(query: Query, evidence: Evidence, n_views: float = inf) -> list[Candidate]:
+    """The candidates of a test input in the order of the run's rule, had it asked so many views alone."""
+    found = [p for p in predictions_of(query, evidence.predictions) if p.view < n_views]
+    of_query = [score for score in evidence.scores.get(query.task.id, ()) if score.query == query.index]
+    return rank_candidates(found, of_query, evidence.by)
 
 
 def grid_text(grid: Grid | None) -> str | None:

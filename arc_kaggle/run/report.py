@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from arc_kaggle.answering.candidates import Attempts, Prediction
+from arc_kaggle.answering.candidates import Attempts, CandidateScore, Prediction
 from arc_kaggle.answering.metrics import (
     PredictionsByTask,
     answer_rank,
@@ -21,6 +21,7 @@ from arc_kaggle.answering.metrics import (
     voting_accuracy,
 )
 from arc_kaggle.answering.simple_rules import proven_grids
+from arc_kaggle.config.answer import Selection
 from arc_kaggle.run.journal import Journal
 from arc_kaggle.run.records import Author, StageRun, TaskReport, TaskRun, task_run
 from arc_kaggle.system.files import strict_json
@@ -37,10 +38,15 @@ def task_report(
     failure: str,
     stages: Sequence[StageRun] = (),
     ended: str = "",
+    scores: Sequence[CandidateScore] = (),
+    by: Selection = "votes",
 ) -> TaskReport:
-    """Why a task came out as it did; of several test inputs the first that is not solved speaks."""
+    """Why a task came out as it did; of several test inputs the first that is not solved speaks.
+
+    `scores` and the rule `by` say in which place an answer came that was not among the attempts.
+    """
     authors = tuple(author_of(query, attempts[query.index], predictions) for query in task.queries)
-    verdicts = [_verdict(query, authors[query.index], predictions) for query in task.queries]
+    verdicts = [_verdict(query, authors[query.index], predictions, scores, by) for query in task.queries]
     unsolved = [verdict for verdict, author in zip(verdicts, authors, strict=True) if author is None]
     by_others = [verdict for verdict in verdicts if verdict != "solved"]
     verdict = (unsolved or by_others or ["solved"])[0]
@@ -66,7 +72,13 @@ def proposer(attempt: Grid, query: Query, of_model: Iterable[Grid]) -> Author:
     return "rule" if any(same_grid(attempt, grid) for grid in proven_grids(query)) else "guess"
 
 
-def _verdict(query: Query, author: Author | None, predictions: PredictionsByTask) -> str:
+def _verdict(
+    query: Query,
+    author: Author | None,
+    predictions: PredictionsByTask,
+    scores: Sequence[CandidateScore],
+    by: Selection,
+) -> str:
     if author == "model":
         return "solved"
     found = predictions_of(query, predictions)
@@ -77,7 +89,7 @@ def _verdict(query: Query, author: Author | None, predictions: PredictionsByTask
         return f"no view gave a grid: {reasons}" if found else "not reached"
     if query.answer is None:
         return "not scored"
-    rank = answer_rank(query, found)
+    rank = answer_rank(query, found, (score for score in scores if score.query == query.index), by)
     return f"right answer outvoted, place {rank}" if rank else "right answer never produced"
 
 
@@ -173,8 +185,11 @@ def result_of(
     unfinished: Mapping[str, str],
     ended: Mapping[str, str],
     seconds: float,
+    by: Selection = "votes",
 ) -> SolveResult:
-    """What a run came to. `unfinished` has the stages that its end cut short, `ended` why nothing more was started."""
+    """What a run came to. `unfinished` has the stages that its end cut short, `ended` why nothing more was started;
+    `by` is the rule of selection.
+    """
     predictions = {task.id: journal.predictions_of(task.id) for task in tasks}
     by_task: dict[str, list[StageRun]] = {task.id: [] for task in tasks}
     for stage in journal.stages:
@@ -186,9 +201,8 @@ def result_of(
         run = task_run(task.id, stages, _reasons(predictions[task.id]))
         begun = Counter((stage.job.stage, stage.job.views) for stage in stages)
         tries = max(begun.values(), default=1 if cut else 0)
-        reports.append(
-            task_report(task, attempts[task.id], predictions, run, tries, failure, stages, ended.get(task.id, ""))
-        )
+        why, scores = ended.get(task.id, ""), journal.scores_of(task.id)
+        reports.append(task_report(task, attempts[task.id], predictions, run, tries, failure, stages, why, scores, by))
     return SolveResult(tuple(reports), scores_json(attempts, predictions, tasks), seconds, journal.trouble)
 
 

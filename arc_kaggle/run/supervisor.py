@@ -278,7 +278,8 @@ class Supervisor:
         self._write_submission()
         self._try_rules(Deadline(self.deadline.at_s - self.closing_seconds / 4, self.deadline.clock))
         ended = {each.task_id: each.ended for each in self.plan.summary()} if isinstance(self.plan, Planner) else {}
-        result = result_of(self.tasks, self.journal, self.submission.attempts, unfinished, ended, self.watch.seconds)
+        attempts, seconds, by = self.submission.attempts, self.watch.seconds, self.config.select_by
+        result = result_of(self.tasks, self.journal, attempts, unfinished, ended, seconds, by)
         trouble = "; ".join(filter(None, (self.late, result.trouble)))
         result = replace(result, engine=self.engine, losses=dict(self.losses), trouble=trouble)
         plan = partial(strict_json, record_of(self.journal.stages))

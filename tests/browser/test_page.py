@@ -5,19 +5,13 @@ It wants Chromium and its driver, in Debian `apt-get install chromium chromium-d
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from in_process import solve_here
-from processes import fake_config, wait_until
+from pages import open_page, shown, tables
+from processes import wait_until
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from arc_kaggle.commands.report import ReportConfig, report
@@ -25,11 +19,6 @@ from arc_kaggle.evaluation.page.build import page
 from arc_kaggle.evaluation.run_view import run_view
 from arc_kaggle.kaggle import report_frame
 
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 LOAD_SECONDS = 2.0
 UNNAMED = """
 return [...document.querySelectorAll("button, input, select, canvas, svg")].filter(
@@ -37,49 +26,11 @@ return [...document.querySelectorAll("button, input, select, canvas, svg")].filt
 """
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    if DRIVER is None:
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    options = Options()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = fake_config(tmp_path_factory.mktemp("run"), 6)
-    solve_here(config)
-    return config.out
-
-
-def open_page(browser: webdriver.Chrome, path: Path, width: int = 1280, dark: bool = False) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    browser.get(path.as_uri())
-
-
-def shown(browser: webdriver.Chrome) -> list[str]:
-    """Ids of the tasks that are not filtered away, in order."""
-    cards = browser.find_elements(By.CSS_SELECTOR, "article:not([hidden])")
-    return [str(card.get_attribute("data-task")) for card in cards]
-
-
-def complaints(browser: webdriver.Chrome) -> list[Any]:
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_a_phone_and_a_wide_screen(browser: webdriver.Chrome, run: Path, width: int, dark: bool) -> None:
     open_page(browser, report(ReportConfig((run,))), width, dark)
-    assert len(shown(browser)) == 6 and complaints(browser) == []
+    assert len(shown(browser)) == 6
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(13, 17, 23)") == dark
@@ -99,6 +50,102 @@ def test_filters_search_and_order(browser: webdriver.Chrome, run: Path) -> None:
     browser.find_element(By.ID, "find").clear()
     browser.find_element(By.CSS_SELECTOR, "#sort option[value=order]").click()
     assert shown(browser) == [f"t{i:02}" for i in range(6)]
+
+
+def find(browser: webdriver.Chrome, words: str) -> list[str]:
+    """The tasks that a search finds, by id."""
+    field = browser.find_element(By.ID, "find")
+    field.clear()
+    field.send_keys(words)
+    return sorted(shown(browser))
+
+
+def test_the_search_finds_words_of_a_card(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "a run")
+    view["tasks"]["t01"] |= {"ended": "lost 4 times"}
+    view["tasks"]["t02"]["queries"][0]["attempts"][0]["by"] = "rule"
+    for name, task in view["tasks"].items():
+        task["views"] = {n: [5 if name == "t01" else 0, "0123456789", None] for n in range(4)}
+    path = tmp_path / "page.html"
+    path.write_text(page("search", [view]), encoding="utf-8")
+    open_page(browser, path)
+    for word in ("verdict", "proposer", "ending", "kind of view"):
+        assert word in str(browser.find_element(By.ID, "find").get_attribute("placeholder"))
+    assert find(browser, "Never produced") == ["t01", "t03", "t05"]
+    assert find(browser, "by rule") == ["t02"] and find(browser, "lost 4") == ["t01"]
+    assert find(browser, "upside down") == ["t01"] and find(browser, "t02 lost") == []
+    assert find(browser, "wrong size") == ["t01", "t03", "t05"] and find(browser, " ") == [f"t{i:02}" for i in range(6)]
+
+
+def test_tasks_are_filtered_by_why_views_have_no_grid(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "a run")
+    view["tasks"]["t00"]["queries"][0]["reasons"] = {"no_end": 2}
+    view["tasks"]["t03"]["queries"][1]["reasons"] = {"ragged_rows": 1, "no_end": 1}
+    path = tmp_path / "page.html"
+    path.write_text(page("reasons", [view]), encoding="utf-8")
+    open_page(browser, path)
+    menu = browser.find_element(By.ID, "failed")
+    options = menu.find_elements(By.TAG_NAME, "option")
+    assert [each.text for each in options] == ["all tasks: 6", "for any reason: 2", "no_end: 2", "ragged_rows: 1"]
+    found = []
+    for option in options:
+        option.click()
+        found.append(sorted(shown(browser)))
+    assert found == [[f"t{i:02}" for i in range(6)], ["t00", "t03"], ["t00", "t03"], ["t03"]]
+
+
+def test_tasks_that_the_run_lacks_come_last_and_can_be_gone_to(
+    browser: webdriver.Chrome, run: Path, tmp_path: Path
+) -> None:
+    """The chosen run lacks every second task; what is left is in order all the same."""
+    one, two = run_view(run, "one"), run_view(run, "two")
+    for k, task in enumerate(two["tasks"].values()):
+        task["infer_seconds"] = 10.0 + (k * 7) % 13
+    two["tasks"] = {f"{name}-{part}": task for part in "abcd" for name, task in two["tasks"].items()}
+    one["tasks"] = {name: {**task, "infer_seconds": i * 7 % 25} for i, (name, task) in enumerate(two["tasks"].items())}
+    one["tasks"] = {name: task for i, (name, task) in enumerate(one["tasks"].items()) if i % 2 or i % 5 == 0}
+    for query in (query for task in one["tasks"].values() for query in task["queries"]):
+        query["kind"] = "outvoted"
+    path = tmp_path / "page.html"
+    path.write_text(page("two runs", [two, one]), encoding="utf-8")
+    open_page(browser, path)
+    browser.find_element(By.CSS_SELECTOR, "#which option[value='1']").click()
+    browser.find_element(By.CSS_SELECTOR, "#sort option[value=seconds]").click()
+    seconds = [one["tasks"][name]["infer_seconds"] for name in shown(browser)]
+    assert seconds == sorted(seconds, reverse=True) and len(seconds) == len(one["tasks"])
+    cards = browser.find_elements(By.TAG_NAME, "article")
+    assert [str(card.get_attribute("data-task")) for card in cards[: len(seconds)]] == shown(browser)
+    gone_to = "t00-b" if "t00-b" not in one["tasks"] else "t02-b"
+    assert gone_to not in one["tasks"]
+    browser.execute_script("goTo(arguments[0])", gone_to)
+    assert browser.switch_to.active_element.get_attribute("data-task") == gone_to
+    assert browser.find_element(By.ID, "which").get_attribute("value") == "0" and len(shown(browser)) == 24
+
+
+def test_trouble_and_comparisons_are_told(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
+    view = run_view(run, "a run") | {"trouble": "no room on the disk", "losses": {"killed": 3}}
+    candidate = view["tasks"]["t00"]["queries"][0]["candidates"][0]
+    candidate |= {"strength": 0.5, "duels": [[2, 3, 1]], "later": [1], "extracted": [2]}
+    made = candidate | {"votes": 0, "views": [], "log_prob": None}
+    for name in ("duels", "later", "extracted"):
+        del made[name]
+    view["tasks"]["t00"]["queries"][0]["candidates"] = [candidate, made]
+    view["tasks"] = {"t00": view["tasks"]["t00"]}
+    path = tmp_path / "page.html"
+    path.write_text(page("trouble", [view]), encoding="utf-8")
+    open_page(browser, path)
+    assert browser.find_element(By.CSS_SELECTOR, "p.bad").text == "a run: no room on the disk"
+    assert "joint stage" not in browser.find_element(By.ID, "time").text
+    stages = {row[0] for row in tables(browser, "#time")["By stage"]}
+    assert "load" in stages and "joint" not in stages
+    browser.find_element(By.TAG_NAME, "body").send_keys("j")
+    captions = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "article figcaption")]
+    assert captions[-2].startswith("1. 4 votes, views 0 1 2 3, log P ")
+    more = (
+        "behind a likelier one in views 1, found among other words in views 2, strength 0.50, against 2. won 3, lost 1"
+    )
+    assert more in captions[-2]
+    assert captions[-1] == "2. made of the commonest colour of each cell, given by no view, 100.0% of cells"
 
 
 def test_keys_and_names_for_those_who_do_not_see_or_point(browser: webdriver.Chrome, run: Path) -> None:
@@ -135,7 +182,7 @@ def test_runs_are_compared_and_tasks_found_where_they_differ(
     path = tmp_path / "page.html"
     path.write_text(page("two runs", [one, two]), encoding="utf-8")
     open_page(browser, path)
-    assert complaints(browser) == [] and browser.find_element(By.ID, "versus").is_displayed()
+    assert browser.find_element(By.ID, "versus").is_displayed()
     table = browser.find_element(By.CSS_SELECTOR, "#compared table")
     assert table.find_element(By.TAG_NAME, "caption").text == "<b>one</b> against two"
     rows = {
@@ -166,27 +213,6 @@ def choose(browser: webdriver.Chrome, value: str) -> None:
     browser.find_element(By.CSS_SELECTOR, f"#differ option[value={value}]").click()
 
 
-def test_the_time_of_every_worker_in_every_stage_is_that_of_the_files(browser: webdriver.Chrome, run: Path) -> None:
-    open_page(browser, report(ReportConfig((run,))))
-    told = json.loads((run / "report.json").read_text())
-    rows = [
-        row.text.split()
-        for table in browser.find_elements(By.CSS_SELECTOR, "#time table")
-        if table.find_element(By.TAG_NAME, "caption").text.startswith("Worker by worker")
-        for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
-    ]
-    stages = [stage for each in told["reports"] for stage in each["stages"]]
-    assert len(rows) == len({stage["worker"] for stage in stages}) > 0
-    for _, worker, *cells in rows:
-        own = [stage for stage in stages if str(stage["worker"]) == worker]
-        expected = [
-            sum(stage["outcome"]["seconds"] for stage in own if stage["job"]["stage"] == name)
-            for name in ("quick", "tune", "answer", "score")
-        ]
-        none = max(0.0, round(told["seconds"], 1) - sum(expected))
-        assert [float(cell) for cell in cells] == pytest.approx([*expected, none], abs=0.051)
-
-
 def test_candidates_behind_the_first_ones_are_drawn_when_they_are_asked_for(
     browser: webdriver.Chrome, run: Path, tmp_path: Path
 ) -> None:
@@ -198,7 +224,7 @@ def test_candidates_behind_the_first_ones_are_drawn_when_they_are_asked_for(
     path.write_text(page("many candidates", [view]), encoding="utf-8")
     open_page(browser, path)
     browser.find_element(By.TAG_NAME, "body").send_keys("j")
-    summary = browser.find_element(By.TAG_NAME, "summary")
+    *_, summary = browser.find_elements(By.TAG_NAME, "summary")
     assert summary.text == "6 more candidates"
     assert not browser.find_elements(By.CSS_SELECTOR, "details canvas")
     summary.click()
@@ -213,7 +239,7 @@ def test_text_of_a_task_stays_text(browser: webdriver.Chrome, run: Path, tmp_pat
     path = tmp_path / "page.html"
     path.write_text(page("<i>title</i>", [view]), encoding="utf-8")
     open_page(browser, path)
-    assert browser.find_element(By.TAG_NAME, "h1").text == "<i>title</i>" and complaints(browser) == []
+    assert browser.find_element(By.TAG_NAME, "h1").text == "<i>title</i>"
     assert browser.find_elements(By.CSS_SELECTOR, "img, h1 i, td b") == []
 
 
@@ -221,12 +247,25 @@ def test_in_a_notebook_it_stands_in_a_frame_and_works(browser: webdriver.Chrome,
     path = tmp_path / "notebook.html"
     path.write_text(f"<!doctype html>{report_frame(run, tmp_path / 'report.html')}", encoding="utf-8")
     open_page(browser, path)
-    assert complaints(browser) == []
     browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
     assert len(shown(browser)) == 6
     browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("t03")
     assert shown(browser) == ["t03"]
     browser.switch_to.default_content()
+
+
+def main_thread_seconds(browser: webdriver.Chrome) -> float:
+    """CPU seconds that the page's main thread has worked: what other programs take of the machine does not count."""
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
+
+
+def open_in_time(browser: webdriver.Chrome, path: Path) -> None:
+    """Open a page, whose own work for that is less than two seconds. It is measured until `Performance.disable`."""
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    open_page(browser, path)
+    assert browser.execute_script("return document.readyState") == "complete"
+    assert 0 < main_thread_seconds(browser) < LOAD_SECONDS
 
 
 def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
@@ -235,9 +274,8 @@ def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: 
     view["tasks"] = {f"task{i:03}": view["tasks"][f"t{i % 6:02}"] for i in range(400)}
     path = tmp_path / "page.html"
     path.write_text(page("many", [view]), encoding="utf-8")
-    open_page(browser, path)
-    timing = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd"
-    seconds = browser.execute_script(timing) / 1000
+    open_in_time(browser, path)
+    browser.execute_cdp_cmd("Performance.disable", {})
     assert len(shown(browser)) == 400
     browser.execute_script("document.querySelector('article:last-of-type').scrollIntoView()")
     deadline = time.monotonic() + 30
@@ -246,7 +284,6 @@ def test_400_tasks_open_in_time(browser: webdriver.Chrome, run: Path, tmp_path: 
         time.sleep(0.02)
     assert browser.execute_script(last) == "yes"
     assert browser.execute_script("return document.querySelectorAll('article[data-filled]').length") < 100
-    assert seconds < LOAD_SECONDS
 
 
 SCROLLED = """
@@ -272,17 +309,11 @@ FRAMES, PIXELS = 150, 160
 """Scrolling at 9,600 pixels a second, ten windows a second."""
 
 
-def main_thread_seconds(browser: webdriver.Chrome) -> float:
-    """CPU seconds that the page's main thread has worked: what other programs take of the machine does not count."""
-    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
-
-
 def test_400_tasks_scroll_smoothly(browser: webdriver.Chrome, run: Path, tmp_path: Path) -> None:
     """Fast scrolling draws one of the tasks that come near a frame, and works for less time than frames last.
 
     Work is counted and not the time between frames, which is that of a busy machine. Every task has 34 grids of 400
-    cells or more.
+    cells or more; such a page opens in time, too.
     """
     view = run_view(run, "a run")
     large = "/".join(str(i % 10) * 20 for i in range(20))
@@ -293,8 +324,7 @@ def test_400_tasks_scroll_smoothly(browser: webdriver.Chrome, run: Path, tmp_pat
     view["tasks"] = {f"task{i:03}": view["tasks"][f"t{i % 6:02}"] for i in range(400)}
     path = tmp_path / "page.html"
     path.write_text(page("many", [view]), encoding="utf-8")
-    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    open_page(browser, path)
+    open_in_time(browser, path)
     browser.execute_script("document.getElementById('tasks').scrollIntoView()")
     browser.set_script_timeout(60)
     before = main_thread_seconds(browser)

@@ -16,12 +16,14 @@ from in_process import solve_here
 from processes import fake_config, task_values
 
 from arc_kaggle.answering.candidates import Prediction
+from arc_kaggle.answering.vote import rank_candidates
 from arc_kaggle.commands.report import ReportConfig, report, run_names
 from arc_kaggle.config.answer import RescoreConfig
 from arc_kaggle.errors import ArcKaggleError, ConfigError, SubmissionError
 from arc_kaggle.evaluation.page.build import digest, embedded, page
 from arc_kaggle.evaluation.run_comparison import compare_runs
 from arc_kaggle.evaluation.run_view import KINDS, grid_text, kind_of, run_view
+from arc_kaggle.run.report import task_report
 from arc_kaggle.system.files import line_of
 from arc_kaggle.tasks.augmentation import Augmentation
 from arc_kaggle.tasks.grid import as_grid
@@ -58,7 +60,7 @@ def test_numbers_are_those_of_the_files(run: Path) -> None:
             sum(line["query"] == q and line["grid"] is not None for line in lines) for q in range(len(votes))
         ]
     stages = [stage for each in told["reports"] for stage in each["stages"]]
-    assert sum(row["seconds"] for row in view["stages"]) == pytest.approx(
+    assert sum(row["seconds"] for row in view["stages"] if row["task"]) == pytest.approx(
         sum(stage["outcome"]["seconds"] for stage in stages)
     )
     assert sum(view["ended"].values()) == 6
@@ -88,6 +90,16 @@ def prediction(grid: Any, view: int = 0) -> Prediction:
     return Prediction("t", 0, view, Augmentation(), "", grid, reason, 1, -1.0)
 
 
+VERDICTS = {
+    "solved": "solved",
+    "solved_by_rule": "solved by a guess, not by the model",
+    "outvoted": "right answer outvoted, place ",
+    **dict.fromkeys(("near_miss", "wrong_cells", "wrong_size"), "right answer never produced"),
+    "no_grid": "no view gave a grid: no_end 1",
+    "not_reached": "not reached",
+}
+
+
 @pytest.mark.parametrize(
     ("grids", "attempts", "kind"),
     [
@@ -103,16 +115,17 @@ def prediction(grid: Any, view: int = 0) -> Prediction:
     ],
 )
 def test_every_kind(grids: list[Any], attempts: Any, kind: str) -> None:
-    from arc_kaggle.answering.vote import rank_candidates
-
-    found = [prediction(grid, view) for view, grid in enumerate(grids)]
-    assert kind_of(Query(TASK, 0), found, rank_candidates(found), attempts) == kind
+    """The kind, and that report.json says of the same attempts that the same one has solved them."""
+    found, query = [prediction(grid, view) for view, grid in enumerate(grids)], Query(TASK, 0)
+    for by in ("votes", "cells"):
+        assert kind_of(query, found, rank_candidates(found, by=by), attempts) == kind
+    told = task_report(TASK, [attempts], {"t": found}, None, 1, "")
+    assert told.verdict.startswith(VERDICTS[kind])
+    assert {"solved": ("model",), "solved_by_rule": ("guess",)}.get(kind, (None,)) == told.solved_by
 
 
 def test_without_an_answer_nothing_is_judged() -> None:
     found = [prediction(WRONG)]
-    from arc_kaggle.answering.vote import rank_candidates
-
     query = Query(replace(TASK, test=(Pair(OTHER, None),)), 0)
     assert kind_of(query, found, rank_candidates(found), (WRONG, OTHER)) == "not_scored"
 
@@ -126,7 +139,10 @@ def test_the_page_holds_its_runs_and_nothing_from_elsewhere(run: Path, tmp_path:
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert policy == (f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:")
+    assert policy == (
+        f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def test_no_text_breaks_out_of_the_page() -> None:
@@ -328,12 +344,14 @@ def test_every_stage_says_what_the_report_says(scored: Path) -> None:
             stage["outcome"]["seconds"],
             stage["job"]["predicted_seconds"],
             stage["lost"],
+            stage["job"]["max_seconds"],
+            stage["job"]["views"],
         )
         for each in told
         for stage in each["stages"]
     ]
-    names = ("task", "stage", "worker", "begin", "seconds", "predicted", "lost")
-    assert [tuple(stage[name] for name in names) for stage in view["stages"]] == expected
+    names = ("task", "stage", "worker", "begin", "seconds", "predicted", "lost", "most", "views")
+    assert [tuple(stage[name] for name in names) for stage in view["stages"] if stage["task"]] == expected
     assert {stage["stage"] for stage in view["stages"]} >= {"answer", "score"} or len(expected) > 6
     for each in told:
         task = view["tasks"][each["task_id"]]
@@ -352,6 +370,7 @@ def test_the_head_says_what_the_config_says(scored: Path) -> None:
         "engine": told["engine"],
         "fine-tuning": f"none, {config['tune']['steps']} steps",
         "views": 4,
+        "decoding": "greedy",
         "selected by": "nvarc",
         "seed": 0,
         "seconds": round(told["seconds"], 1),

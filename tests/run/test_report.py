@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from strategies import TASK_JSON, prediction
 
+from arc_kaggle.answering.candidates import CandidateScore
 from arc_kaggle.answering.submission import vote_task
 from arc_kaggle.run.records import TaskReport, TaskRun
 from arc_kaggle.run.report import score_lines, scores_json, table, task_report
@@ -46,6 +47,17 @@ def verdict(task: Task, *said: tuple[int, Any], failure: str = "") -> str:
 )
 def test_the_verdict_says_why_a_task_is_not_solved(said: list[Any], expected: str) -> None:
     assert verdict(task_of(RIGHT), *((0, grid) for grid in said)) == expected
+
+
+def test_the_place_of_the_answer_is_that_of_the_rule_of_the_run() -> None:
+    """Votes would place it second; by likelihood, it is third of three."""
+    task = task_of(RIGHT)
+    found = [prediction(grid, view) for view, grid in enumerate([WRONG, WRONG, RIGHT, WORSE])]
+    nlls = ((WRONG, 1.0), (WORSE, 2.0), (RIGHT, 3.0))
+    scores = [CandidateScore("small", 0, 0, as_grid(grid), nll) for grid, nll in nlls]
+    attempts = vote_task(task, found, scores, "poe")
+    told = task_report(task, attempts, {"small": found}, RUN, 1, "", scores=scores, by="poe")
+    assert told.verdict == "right answer outvoted, place 3"
 
 
 @pytest.mark.parametrize("said", [[], [None]])

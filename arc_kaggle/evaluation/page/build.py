@@ -13,20 +13,27 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from arc_kaggle.drawing import SYMMETRIES
 from arc_kaggle.evaluation.run_comparison import compare_runs
 from arc_kaggle.evaluation.run_view import KINDS
 from arc_kaggle.system.files import strict_json
 
+SCRIPTS = ("page.js", "page.charts.js", "page.tasks.js", "page.filters.js")
+"""Files that make the one script of the page, in this order."""
+
 
 def page(title: str, runs: Sequence[dict[str, Any]]) -> str:
     """The HTML of a report on runs, each as `run_view` gives it."""
-    style, script, frame = (_asset(name) for name in ("page.css", "page.js", "page.html"))
+    style, frame = _asset("page.css"), _asset("page.html")
+    script = "".join(map(_asset, SCRIPTS))
+    policy = f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:"
+    data = {"title": title, "kinds": KINDS, "symmetries": SYMMETRIES}
     return Template(frame).substitute(
         title=html.escape(title),
-        policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; img-src data:",
+        policy=f"{policy}; base-uri 'none'; form-action 'none'",
         style=style,
         script=script,
-        data=embedded({"title": title, "kinds": KINDS, "runs": list(runs), "comparisons": compare_runs(runs)}),
+        data=embedded({**data, "runs": list(runs), "comparisons": compare_runs(runs)}),
     )
 
 

@@ -2,7 +2,8 @@
 
 The child has a session of its own, an empty folder to work in, no environment, and hard limits of the kernel on CPU
 seconds, memory, file sizes and open files. An audit hook of the interpreter refuses processes, sockets, foreign code
-and every change of a file. The parent kills the whole process group when the time is up.
+and every change of a file; what raises no event for it is taken away. The code sees Python's standard library alone, no
+installed package. The parent kills the whole process group when the time is up.
 
 This stops what models write by mistake. It does not stop somebody who attacks it: files can be read, an audit hook can
 be got round by code that knows how, and the limits are those of the user who runs it (on Linux the limit on processes

@@ -27,16 +27,21 @@ CHILD = Path(__file__).with_name("sandbox_child.py")
 MB = 2**20
 
 
-def run_tests(code: str, tests: str, seconds: float = 5.0, memory_mb: int = 512) -> str:
-    """`passed`, or in a few words why not: the exception, `timeout`, or how the process ended.
-
-    An answer counts as passed only where the child says so with a secret that it was told, so that code which leaves
-    early has not passed. Raises ConfigError on a system without limits for processes.
-    """
+def check_system() -> None:
+    """Raise ConfigError on a system without limits for processes."""
     if os.name != "posix":
         raise ConfigError(
             f"option score: found code on {sys.platform}, expected a POSIX system, which limits processes"
         )
+
+
+def run_tests(code: str, tests: str, seconds: float = 5.0, memory_mb: int = 512) -> str:
+    """`passed`, or in a few words why not: the exception, `timeout`, or how the process ended.
+
+    An answer counts as passed only where the child says so with a secret that it was told, so that code which leaves
+    early has not passed. Raises ConfigError where `check_system` does.
+    """
+    check_system()
     secret = secrets.token_hex(16)
     job = {"code": code, "tests": tests, "seconds": seconds, "memory_bytes": memory_mb * MB, "secret": secret}
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from prompt_models import write_set, write_text_model
 
 from arc_kaggle.config.train import TrainConfig
@@ -20,6 +21,7 @@ from arc_kaggle.text.tokens import NOT_TRAINED
 from arc_kaggle.training.log import read_log
 from arc_kaggle.training.prompt_data import PromptSource, PromptValidation, load_prompt_mixture
 from arc_kaggle.training.session import train
+from arc_kaggle.training.trainee import make_trainee
 
 LINES = [{"prompt": f"input {i} grid", "completion": f"output {9 * i}"} for i in range(12)]
 
@@ -143,6 +145,15 @@ def test_files_of_one_name_are_validated_apart(tmp_path: Path, base: Path) -> No
     config = config_of(tmp_path, base)
     both = replace(config, data=(*config.data, f"prompts:{other}"))
     assert [file.name for file in load_prompt_mixture(both).files] == ["set.jsonl", "set.jsonl#2"]
+
+
+def test_a_base_in_four_bits_leaves_the_named_modules(tmp_path: Path, base: Path) -> None:
+    config = config_of(tmp_path, base, weights="lora", four_bit=True, four_bit_skip=("down_proj",))
+    network: Any = make_trainee(config, torch.device("cpu")).model.network
+    mlp = network.get_decoder().layers[0].mlp
+    dtypes = [getattr(each, "base_layer", each).weight.dtype for each in (mlp.down_proj, mlp.up_proj)]
+    assert dtypes == [torch.float32, torch.uint8]
+    assert train(config)["validation_loss"] > 0
 
 
 def test_validation_is_on_completions_whatever_is_trained(tmp_path: Path, base: Path) -> None:

@@ -198,7 +198,7 @@ FUNCTIONS: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("returns how many items the list xs has", "xs", "len(xs)", (*LISTS, "[]")),
     ("returns the largest item of the list xs", "xs", "max(xs)", LISTS),
     ("returns the mean of the list xs", "xs", "sum(xs) / len(xs)", LISTS),
-    ("returns whether x is in the list xs", "x, xs", "x in xs", ("2, [3, 1, 2]", "5, [3, 1, 2]", "0, []")),
+    ("returns whether x is in the list xs", "x, xs", "x in xs", ("2, [3, 1, 2]", "2, [2, 1, 2]", "5, [3, 1, 2]")),
     ("returns how often x is in the list xs", "x, xs", "xs.count(x)", ("2, [2, 1, 2]", "5, [2, 1, 2]", "1, [2, 1, 2]")),
     ("returns the absolute value of n", "n", "abs(n)", ("-4", "3", "0")),
     ("returns the words of the text s as a list", "s", "s.split()", ("'a bc d'", "'hello'", "''")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -50,11 +51,12 @@ def test_no_text_is_trained_and_tested(sets: Any, tmp_path: Path) -> None:
             assert not texts_of(tmp_path / one, "words-train") & texts_of(tmp_path / other, name)
 
 
-def test_a_fifth_of_what_is_trained_can_be_held_out(sets: Any, tmp_path: Path) -> None:
+def test_some_of_what_is_trained_can_be_held_out(sets: Any, tmp_path: Path) -> None:
+    """A fifth, which is what the benchmark asks for, but for chance."""
     sets.write_sets(tmp_path)
-    for name, least in {"rewrite-train": 8, "words-train": 14}.items():
+    for name in ("rewrite-train", "words-train"):
         items = read_prompt_set(tmp_path / f"{name}.jsonl")
-        assert least <= sum(unit_digest(item.question) < 0.2 for item in items) <= 2 * least
+        assert 0.1 < sum(unit_digest(item.question) < 0.2 for item in items) / len(items) < 0.3
 
 
 def test_wordings_of_tested_instructions_are_never_trained(sets: Any, tmp_path: Path) -> None:
@@ -139,6 +141,19 @@ def test_what_comes_of_another_training_set_or_model_is_done_again(prompts: Any,
     for name, text in {"config.json": '{"hidden_size": 9}', "model.safetensors": "more"}.items():
         (options.model / name).write_text(text)
         assert done_again(prompts, options, trained=["--seed", "1"], asked=["--chat"]) == ["base"]
+
+
+def test_it_runs_from_any_folder(prompts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    code = "import arc_kaggle, pathlib; pathlib.Path('where').write_text(arc_kaggle.__file__)"
+    prompts.in_a_process([])([sys.executable, "-c", code])
+    assert Path((tmp_path / "where").read_text()).is_relative_to(BENCHMARKS.parent)
+    monkeypatch.setattr(sys, "argv", ["prompts.py"])
+    monkeypatch.setattr(prompts, "do_all", lambda options, run: seen.append(options) or {})
+    seen: list[Any] = []
+    prompts.main()
+    assert (seen[0].out, seen[0].model) == (BENCHMARKS.parent / "out/prompts", BENCHMARKS.parent / ".data/real-model")
 
 
 @pytest.mark.torch

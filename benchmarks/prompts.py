@@ -4,10 +4,10 @@
     python benchmarks/prompts.py --toy
 
 It makes up the sets (`benchmarks/prompt_sets.py`), runs `arc-kaggle train` and `evaluate-prompts`, and writes
-OUT/tables.md; the last line that it prints is JSON. What was done with the same command on the same sets is not done
-again, so that the same command goes on where it was stopped; what was done with others is done anew. About two hours on
-one core. `--toy` goes through all of it with a tiny model of random weights. Without --embeddings similarities are left
-out.
+OUT/tables.md after each of them; the last line that it prints is JSON. What was done with the same command on the same
+sets, model and trainings is not done again, so that the same command goes on where it was stopped; what was done with
+others is done anew. About two hours on one core. `--toy` goes through all of it with a tiny model of random weights.
+Without --embeddings, any folder of sentence-transformers, similarities are left out.
 
 Expected: completions alone are learnt in fewer epochs than everything, and the best epoch is at least as good; the
 similarity of the epochs follows their validation loss. The model knows the words of an instruction but not what is
@@ -23,22 +23,27 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prompt_sets import write_sets
+
 LORA = ("--weights", "lora", "--lora.rank", "8", "--lora.alpha", "16", "--optim.learning-rate", "1e-3")
 TASK = "Solve the problem. Show the calculation, then end with #### and the number.\n\n"
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+ROOT = Path(__file__).resolve().parents[1]
 LEAST_TESTED = 10
 """Fewer items than this say nothing of a difference."""
 Jobs = dict[str, list[str]]
 """Commands by the folder that each writes, which is a row or a few of the tables."""
+Run = Callable[[list[str]], None]
+"""Runs a command to its end; raises where that is no success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,26 +156,48 @@ def others(options: Options) -> Jobs:
     }
 
 
-def key_of(command: list[str], options: Options) -> str:
-    """Of a command and the sets that it names, by their content."""
-    names = " ".join(command)
-    sets = [path for path in sorted((options.out / "sets").glob("*.jsonl")) if str(path) in names]
-    return hashlib.sha256("\0".join([*command[1:], *(path.read_text() for path in sets)]).encode()).hexdigest()
+def key_of(name: str, jobs: Jobs, options: Options) -> str:
+    """Of a command and all that it reads: sets by their content, models by their config and sizes, trainings by key."""
+    command, sets = jobs[name], sorted((options.out / "sets").glob("*.jsonl"))
+    parts = command[1:] + [path.read_text(encoding="utf-8") for path in sets if str(path) in " ".join(command)]
+    parts += [about(folder) for folder in (options.model, options.embeddings) if folder and str(folder) in command]
+    read = [each for each in jobs if each != name and reads(command, options.out / each)]
+    parts += [key_of(each, jobs, options) for each in read]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def do(name: str, command: list[str], options: Options, wrap: list[str]) -> None:
+def reads(command: list[str], folder: Path) -> bool:
+    """Whether a command names a folder or what is in it."""
+    return any(Path(word).is_relative_to(folder) for word in command)
+
+
+def about(folder: Path) -> str:
+    """The config and the sizes of the files of a folder, which no other model is likely to share."""
+    sizes = sorted((str(path.relative_to(folder)), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+    config = folder / "config.json"
+    return json.dumps([sizes, config.read_text(encoding="utf-8") if config.is_file() else ""])
+
+
+def do(name: str, jobs: Jobs, options: Options, run: Run) -> None:
     """Run a command unless it is done; what another command left in its folder is removed."""
-    done, key = options.out / f"{name}.json", key_of(command, options)
+    done, key = options.out / f"{name}.json", key_of(name, jobs, options)
     begun_with = options.out / f"{name}.begun"
     if done.is_file() and json.loads(done.read_text())["key"] == key:
         return
     if not begun_with.is_file() or begun_with.read_text() != key:
         shutil.rmtree(options.out / name, ignore_errors=True)
         begun_with.write_text(key)
-    print(f"{name}: {' '.join(command[3:])}", flush=True)
+    print(f"{name}: {' '.join(jobs[name][3:])}", flush=True)
     begun = time.monotonic()
-    subprocess.run([*wrap, *command], check=True)
-    done.write_text(json.dumps({"key": key, "seconds": round(time.monotonic() - begun)}))
+    run(jobs[name])
+    write(done, json.dumps({"key": key, "seconds": round(time.monotonic() - begun)}))
+
+
+def write(path: Path, text: str) -> None:
+    """As a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -217,7 +244,7 @@ def compared(against: dict[str, Any] | None) -> str:
 
 def toy(out: Path, embeddings: Path | None) -> Options:
     """All commands in a few seconds each: the tests' tiny model, two epochs of one step, two items."""
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(ROOT / "tests"))
     from prompt_models import write_text_model
 
     if not (out / "toy-model" / "config.json").is_file():
@@ -225,25 +252,42 @@ def toy(out: Path, embeddings: Path | None) -> Options:
     return Options(out / "toy", out / "toy-model", embeddings, epoch=1, n_epochs=2, max_tokens=512, first=2)
 
 
+def in_a_process(wrap: Sequence[str]) -> Run:
+    """Runs commands with this package, wherever the benchmark was started."""
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+    def run(command: list[str]) -> None:
+        subprocess.run([*wrap, *command], check=True, env=environment)
+
+    return run
+
+
+def do_all(options: Options, run: Run) -> dict[str, dict[str, Any]]:
+    """Every job in turn; the tables of those that are through are written after each."""
+    write_sets(options.out / "sets")
+    jobs = {**trainings(options), **similarities(options), **word_problems(options), **others(options)}
+    found: dict[str, dict[str, Any]] = {}
+    for name in jobs:
+        do(name, jobs, options, run)
+        found[name] = result(options.out / name)
+        write(options.out / "tables.md", "\n".join(tables(found)) + "\n")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/prompts"))
-    parser.add_argument("--model", type=Path, default=Path(".data/real-model"))
-    parser.add_argument("--embeddings", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "prompts")
+    parser.add_argument("--model", type=Path, default=ROOT / ".data" / "real-model")
+    parser.add_argument("--embeddings", type=Path, default=None, help="a folder of sentence-transformers")
     parser.add_argument("--wrap", nargs="*", default=[], help="words before every command")
     parser.add_argument("--toy", action="store_true", help="a tiny model of random weights, two items a set")
     given = parser.parse_args()
     options = toy(given.out, given.embeddings) if given.toy else Options(given.out, given.model, given.embeddings)
-    subprocess.run([sys.executable, "benchmarks/prompt_sets.py", str(options.out / "sets")], check=True)
     if options.embeddings is None:
         print("similarities are left out: name a sentence-transformers folder by --embeddings", flush=True)
-    commands = {**trainings(options), **similarities(options), **word_problems(options), **others(options)}
-    for name, command in commands.items():
-        do(name, command, options, given.wrap)
-    found = {name: result(options.out / name) for name in commands}
-    lines = [*tables(found)]
-    (options.out / "tables.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    found = do_all(options, in_a_process(given.wrap))
+    print("\n".join(tables(found)))
     print(json.dumps(found))
 
 

@@ -44,6 +44,21 @@ def write_text_model(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def write_embeddings(folder: Path) -> Path:
+    """A sentence-transformers folder with a random model of one layer."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import BertConfig, BertModel
+
+    tokenizer = chat_tokenizer()
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder / "inner")
+    tokenizer.save_pretrained(folder / "inner")
+    inner = Transformer(str(folder / "inner"))
+    SentenceTransformer(modules=[inner, Pooling(32)], device="cpu").save(str(folder / "whole"))
+    return folder / "whole"
+
+
 def write_set(path: Path, lines: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path

@@ -43,8 +43,8 @@ class EngineOptions:
     """Keep the linear layers of the base model in 4 bits (nf4); embeddings and head stay as they are. This needs
     bitsandbytes: pip install 'arc_kaggle[four-bit]'."""
     four_bit_skip: tuple[str, ...] = FOUR_BIT_SKIP
-    """Modules that are not quantised with --four-bit, and all below them: any part of a path, such as down_proj. By
-    default the router of a mixture of experts, and its experts."""
+    """Modules that are not quantised with --four-bit, and all below them: any part of a path, such as down_proj. They
+    are added to the router of a mixture of experts and its experts; without a name these are quantised, too."""
     cut_vocabulary: bool = False
     """Keep only those rows of the embeddings and of the head whose tokens prompts and answers are made of."""
     device: str = "auto"

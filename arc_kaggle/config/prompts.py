@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,13 @@ class PromptEvaluation:
     """
 
     models: Positional[tuple[Path, ...]]
-    """Folders of models or LoRA adapters."""
+    """Folders of models or LoRA adapters. Several are combined in a last column, but for the base of an adapter that is
+    among them, which is there to compare with."""
     data: Path
     """The set, a .jsonl file."""
     out: Path
-    """Folder for predictions.jsonl and summary.json."""
+    """Folder for predictions.jsonl and summary.json. Where a run was stopped, the same command goes on behind the last
+    model that had answered."""
     base: Path | None = None
     """Model folder that the adapters belong to; the one that their own configs name where it is not given."""
     score: ScoreName = "exact"
@@ -63,9 +66,9 @@ class PromptEvaluation:
     temperature: NotNegative = 0.0
     """Temperature of sampling; 0 is greedy."""
     combine: Combine = "vote"
-    """How several predictions, of one model or of all, become one answer. vote: the most frequent one, of equals the
-    likelier one. likeliest: that of the highest mean log-probability of a token. join: all different ones, one after
-    the other. With --score choice log-probabilities are always added up."""
+    """How several predictions, of one or of several models, become one answer. vote: the most frequent one, of equals
+    the likelier one. likeliest: that of the highest mean log-probability of a token. join: all different ones, one
+    after the other. With --score choice log-probabilities are always added up."""
     embeddings: Path | None = None
     """Folder of a sentence-transformers model, for --score similarity: pip install 'arc_kaggle[embeddings]'."""
     tests_seconds: Positive = 5.0
@@ -102,7 +105,18 @@ class PromptEvaluation:
             yield f"shots_from: found {self.shots_from}, which is judged, expected another file"
         if (self.score == "similarity") is not bool(self.embeddings):
             yield f"embeddings: found {self.embeddings} with score {self.score}, expected a folder for similarity alone"
+        if problem := _problem_of(self.extract):
+            yield f"extract: found {self.extract!r}, expected a regular expression ({problem})"
         if self.predictions > 1 and not self.temperature:
             yield f"predictions: found {self.predictions} at temperature 0, where all are the same, expected 1"
         if self.four_bit and self.engine == "vllm":
             yield "four_bit: found engine vllm, expected hf"
+
+
+def _problem_of(expression: str) -> str | None:
+    """Why a text is no regular expression."""
+    try:
+        re.compile(expression)
+    except (re.error, OverflowError, RecursionError) as error:
+        return str(error)
+    return None

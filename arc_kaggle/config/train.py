@@ -28,6 +28,8 @@ from arc_kaggle.errors import ConfigError
 
 PROMPTS = "prompts:"
 """What a source of prompts with completions begins with."""
+SAVED_BESIDE = ("best", "ema")
+"""Folders in OUT with models of the run beside its last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class TrainConfig:
     keep_checkpoints: Annotated[Count, ASIDE] = 2
     """How many of the newest checkpoints are kept in OUT/checkpoints. It may change when a run is resumed."""
     keep_best: Annotated[bool, ASIDE] = False
-    """Keep the saved model with the lowest validation loss in OUT/best, too."""
+    """Keep the saved model with the lowest validation loss in OUT/best, too. A run that begins anew replaces that of an
+    earlier run."""
     data_workers: Annotated[Processes, ASIDE] = 0
     """Processes that make data ahead of time; results do not depend on it. It may change when a run is resumed."""
     track: Annotated[tuple[Literal["tensorboard", "wandb"], ...], ASIDE] = ()
@@ -187,6 +190,8 @@ class TrainConfig:
             yield "architecture: found grid, expected it for a new model alone"
         if self.start is None and self.encoder not in ("", "minimal"):
             yield f"encoder: found {self.encoder!r}, expected minimal: a new model has a token for each colour"
+        if replaced := next(filter(self._replaces, (self.start, self.adapter)), None):
+            yield f"start: found {replaced}, which the run itself replaces, expected a copy of it, or another --out"
         if self.four_bit and self.weights != "lora":
             yield "four_bit: found weights 'all', expected lora: weights in 4 bits cannot be trained themselves"
         if self.cut_vocabulary and self.weights == "lora" and {"embed_tokens", "lm_head"} & {*self.lora.modules}:
@@ -209,6 +214,11 @@ class TrainConfig:
                 f"first_stage_steps: found {self.first_stage_steps} of {self.steps} and modules "
                 f"{self.first_stage_modules}, expected fewer than all steps, and modules for them; or neither"
             )
+
+    def _replaces(self, folder: Path | None) -> bool:
+        """Whether a folder is one of those that the run writes beside its last model."""
+        ours = [(self.out / name).resolve() for name in SAVED_BESIDE]
+        return folder is not None and any(folder.resolve().is_relative_to(mine) for mine in ours)
 
     @property
     def in_micro_steps(self) -> bool:

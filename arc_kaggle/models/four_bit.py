@@ -1,7 +1,7 @@
 """A 4-bit base: linear layers in nf4 (Dettmers et al. 2023, arXiv:2305.14314), by bitsandbytes, for LoRA and answers.
 
-Named modules stay as they are: by default the head and, of a mixture of experts, the routers and the experts. In
-transformers 5 experts that are one stacked tensor instead of linear layers stay so whatever is named.
+Named modules stay as they are, and the head, and the routers and the experts of a mixture of experts. In transformers 5
+experts that are one stacked tensor instead of linear layers stay so whatever is named.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ HEADS = ("lm_head", "embed_out")
 def nf4_options(compute: torch.dtype, device: torch.device, skip: Sequence[str] = FOUR_BIT_SKIP) -> dict[str, Any]:
     """What `from_pretrained` takes to load a model in 4 bits onto a device. Raises ModelError without bitsandbytes.
 
-    Modules named in `skip`, and all below them, are not quantised. The scales are quantised, too (double
+    Modules named in `skip`, and all below them, are not quantised, and beside them those of FOUR_BIT_SKIP; where `skip`
+    is empty the head alone is left. The scales are quantised, too (double
     quantisation): 4.1 bits a weight instead of 4.5.
     """
     if missing := [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]:
@@ -35,7 +36,8 @@ def nf4_options(compute: torch.dtype, device: torch.device, skip: Sequence[str] 
         )
     from transformers import BitsAndBytesConfig
 
-    left_alone = [pattern for name in (*HEADS, *skip) for pattern in (name, rf"(.*\.)?{re.escape(name)}\.")]
+    names = dict.fromkeys([*HEADS, *(FOUR_BIT_SKIP if skip else ()), *skip])
+    left_alone = [pattern for name in names for pattern in (name, rf"(.*\.)?{re.escape(name)}\.")]
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

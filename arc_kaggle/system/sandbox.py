@@ -2,7 +2,8 @@
 
 The child has a session of its own, an empty folder to work in, no environment, and hard limits of the kernel on CPU
 seconds, memory, file sizes and open files. An audit hook of the interpreter refuses processes, sockets, foreign code
-and every change of a file. The parent kills the whole process group when the time is up.
+and every change of a file; what raises no event for it is taken away. The code sees Python's standard library alone, no
+installed package. The parent kills the whole process group when the time is up.
 
 This stops what models write by mistake. It does not stop somebody who attacks it: files can be read, an audit hook can
 be got round by code that knows how, and the limits are those of the user who runs it (on Linux the limit on processes
@@ -26,16 +27,21 @@ CHILD = Path(__file__).with_name("sandbox_child.py")
 MB = 2**20
 
 
-def run_tests(code: str, tests: str, seconds: float = 5.0, memory_mb: int = 512) -> str:
-    """`passed`, or in a few words why not: the exception, `timeout`, or how the process ended.
-
-    An answer counts as passed only where the child says so with a secret that it was told, so that code which leaves
-    early has not passed. Raises ConfigError on a system without limits for processes.
-    """
+def check_system() -> None:
+    """Raise ConfigError on a system without limits for processes."""
     if os.name != "posix":
         raise ConfigError(
             f"option score: found code on {sys.platform}, expected a POSIX system, which limits processes"
         )
+
+
+def run_tests(code: str, tests: str, seconds: float = 5.0, memory_mb: int = 512) -> str:
+    """`passed`, or in a few words why not: the exception, `timeout`, or how the process ended.
+
+    An answer counts as passed only where the child says so with a secret that it was told, so that code which leaves
+    early has not passed. Raises ConfigError where `check_system` does.
+    """
+    check_system()
     secret = secrets.token_hex(16)
     job = {"code": code, "tests": tests, "seconds": seconds, "memory_bytes": memory_mb * MB, "secret": secret}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,19 +13,32 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 REFUSED = {
     *("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "os.killpg"),
     *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown"),
-    *("os.utime", "os.setxattr", "os.removexattr", "os.mkfifo", "os.mknod", "os.chflags", "os.unshare"),
+    *("os.utime", "os.setxattr", "os.removexattr", "os.chflags"),
     *("resource.setrlimit", "resource.prlimit", "pty.spawn", "sqlite3.connect"),
 }
-REFUSED_KINDS = ("subprocess.", "socket.", "ctypes.", "shutil.", "ftplib.", "urllib.", "http.", "tempfile.")
-REFUSED_MODULES = {"_posixsubprocess", "ctypes", "_ctypes", "_socket", "multiprocessing"}
+REFUSED_KINDS = ("subprocess.", "socket.", "ctypes.", "shutil.", "ftplib.", "urllib.", "http.", "tempfile.", "syslog.")
+REFUSED_MODULES = {
+    *("_posixsubprocess", "ctypes", "_ctypes", "_socket", "multiprocessing", "_multiprocessing"),
+    *("readline", "_gdbm", "_dbm", "_tkinter", "_posixshmem"),  # they make files without an event
+}
+TAKEN_AWAY = ("mkfifo", "mknod", "chroot", "setns", "unshare", "setpriority", "sched_setaffinity", "pidfd_send_signal")
+"""Functions of os and signal that raise no event: what makes files, and what reaches other processes."""
 
 
 def refuse(event: str, arguments: tuple) -> None:  # type: ignore[type-arg]
-    """An audit hook: processes, sockets, foreign code and writing end in a PermissionError."""
+    """An audit hook: processes, sockets and writing end in a PermissionError, foreign code in an ImportError."""
     writes = event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & WRITING)
-    imports = event == "import" and arguments[0] in REFUSED_MODULES
-    if writes or imports or event in REFUSED or event.startswith(REFUSED_KINDS):
+    if event == "import" and arguments[0] in REFUSED_MODULES:
+        raise ImportError(f"sandbox: {arguments[0]} is not allowed", name=arguments[0])
+    if writes or event in REFUSED or event.startswith(REFUSED_KINDS):
         raise PermissionError(f"sandbox: {event} {str(arguments[:1])[:100]} is not allowed")
+
+
+def take_away() -> None:
+    """Remove the functions that no audit event tells of, where they are made and where they are named again."""
+    for module in (os, sys.modules["posix"], signal, sys.modules["_signal"]):
+        for name in TAKEN_AWAY:
+            module.__dict__.pop(name, None)
 
 
 def limit(seconds: float, memory_bytes: int) -> None:
@@ -52,6 +65,7 @@ def main() -> None:
     for number in (0, 1, 2):
         os.dup2(null, number)
     limit(job["seconds"], job["memory_bytes"])
+    take_away()
     sys.addaudithook(refuse)
     names = {"__name__": "answer"}
     try:

@@ -29,7 +29,7 @@ class PromptItem:
     """Whether the file has messages, so that the chat template writes them."""
     given: str = ""
     choices: tuple[str, ...] = ()
-    """Of a multiple-choice question, the completion among them."""
+    """Of a multiple-choice question, the completion among them; like that they follow `given`."""
     tests: str = ""
     """Python code that raises where an answer, which is code too, is wrong."""
 
@@ -84,10 +84,12 @@ def _item(line: str, at: str, default_id: str) -> PromptItem:
         raise TaskError(f"{at}: found {summary(tests)} for tests and {summary(given)} for given, expected texts")
     if not completion and not tests:
         raise TaskError(f"{at}: found neither a completion nor tests, expected one of them")
-    if choices and completion not in choices:
+    completion, *shown = (text.removeprefix(given) for text in (completion, *choices))
+    if shown and completion not in shown:
         raise TaskError(f"{at}: found the completion {completion!r:.60}, expected it among the choices")
-    completion = completion.removeprefix(given)
-    return PromptItem(str(value.get("id", default_id)), tuple(turns), completion, is_chat, given, tuple(choices), tests)
+    if len({text.strip() for text in shown}) < len(shown):
+        raise TaskError(f"{at}: found a choice twice in {summary(choices)}, expected different ones")
+    return PromptItem(str(value.get("id", default_id)), tuple(turns), completion, is_chat, given, tuple(shown), tests)
 
 
 def _turns(value: Any, at: str) -> list[Turn]:

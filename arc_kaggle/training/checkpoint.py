@@ -110,7 +110,7 @@ def check_settings(where: Path, found: Mapping[str, Any], expected: Mapping[str,
         differ = "; ".join(f"{name}: found {there.get(name)!r} there, {now.get(name)!r} now" for name in names)
         raise ConfigError(
             f"checkpoint {where}: made with other options: {differ}. Give the same to go on, or choose another --out, "
-            f"or delete {where.parent} to begin anew"
+            f"or delete {where.parent} to begin anew, which replaces OUT and its best model"
         )
 
 

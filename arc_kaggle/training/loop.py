@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from arc_kaggle.config.train import TrainConfig
+from arc_kaggle.config.train import SAVED_BESIDE, TrainConfig
 from arc_kaggle.models.card import read_card
 from arc_kaggle.models.loading import LoadedModel
+from arc_kaggle.system.paths import remove_below
 from arc_kaggle.system.steps import bar
 from arc_kaggle.training.average import MovingAverage
 from arc_kaggle.training.checkpoint import Checkpoint, Progress, save_checkpoint
@@ -57,6 +58,11 @@ class Measuring(Protocol):
     @property
     def n_puzzles(self) -> dict[str, int]: ...
 
+    @property
+    def has_examples(self) -> bool:
+        """Whether there is a loss at all."""
+        ...
+
     def measure(self, model: LoadedModel, prefix: str = "") -> dict[str, float | int | None]:
         """Losses and scores of a model; their names begin with `PREFIXvalidation_`."""
         ...
@@ -86,6 +92,7 @@ class TrainLoop:
         self.stages = stages_of(around.config, self.weights)
         self.average = MovingAverage(self.weights.values(), self.config.ema) if self.config.ema else None
         self.progress = Progress()
+        self.begins_anew = True
         self.optimizer = self._optimizer_of(self.stages[0])
 
     def _optimizer_of(self, stage: Stage) -> Optimizer:
@@ -163,6 +170,8 @@ class TrainLoop:
             return log.write(row)
         begun = time.monotonic()
         row |= self.measure()
+        if self.begins_anew:
+            self._remove_earlier_run()
         self._save_model(config.out, row)
         if config.keep_best and self._is_best(row):
             self._save_model(config.out / "best", row)
@@ -171,6 +180,12 @@ class TrainLoop:
         write_model = partial(self._save_model, row=row)
         save_checkpoint(config.out / "checkpoints", checkpoint, config.keep_checkpoints, write_model)
         self.clock.took_to_save(time.monotonic() - begun)
+
+    def _remove_earlier_run(self) -> None:
+        """Remove the models beside that of OUT which an earlier run left there, whose checkpoints are gone."""
+        for name in SAVED_BESIDE:
+            remove_below(self.config.out, self.config.out / name)
+        self.begins_anew = False
 
     def measure(self) -> Row:
         """Validate the weights, and their moving average."""
@@ -185,7 +200,8 @@ class TrainLoop:
     def _is_best(self, row: Row) -> bool:
         """Whether the validation loss is below that of the best model so far."""
         card = read_card(self.config.out / "best")
-        return card is None or row["validation_loss"] < card.facts["validation_loss"]
+        least = card.facts.get("validation_loss") if card else None  # that of a model that diverged was no number
+        return least is None or bool(row["validation_loss"] < least)
 
     def _save_model(self, folder: Path, row: Row) -> None:
         facts = self.around.facts(self.progress, row)
@@ -203,7 +219,7 @@ class TrainLoop:
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore the state that the run had when it wrote this checkpoint."""
-        self.progress = checkpoint.progress
+        self.begins_anew, self.progress = False, checkpoint.progress
         self.clock.seconds_before = checkpoint.progress.seconds
         for name, value in checkpoint.state["weights"].items():
             self.weights[name].copy_(value)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +54,18 @@ def pair_symbols(pair: Pair) -> int:
     return max(as_is, n_symbols(pair.input.T) + n_symbols(pair.output.T)) + 1
 
 
-class Source(Protocol):
-    """Where rules come from, in proportion to their weights; a source with no rule to train on has the weight 0."""
+class HasName(Protocol):
+    """Anything that is named."""
 
     @property
     def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=HasName)
+
+
+class Source(HasName, Protocol):
+    """Where rules come from, in proportion to their weights; a source with no rule to train on has the weight 0."""
 
     @property
     def weight(self) -> float: ...
@@ -127,6 +134,11 @@ class Mixture:
         return self.sources[min(index, len(self.sources) - 1)].draw(rng)
 
     @property
+    def n_items(self) -> int:
+        """The rules of all files."""
+        return sum(len(s.training) + len(s.validation) for s in self.sources if isinstance(s, FileSource))
+
+    @property
     def held_out_ids(self) -> list[str]:
         """The ids of all rules of files that are held out."""
         return sorted({rule.id for s in self.sources if isinstance(s, FileSource) for rule in s.validation})
@@ -144,15 +156,16 @@ def load_mixture(config: TrainConfig) -> Mixture:
         )
     if not any(source.weight for source in sources):
         raise ConfigError("training data: found no rule to train on, expected one or more")
-    return Mixture(tuple(_named_apart(sources)), finder, tuple(leaks))
+    return Mixture(tuple(named_apart(sources)), finder, tuple(leaks))
 
 
-def _named_apart(sources: Sequence[FileSource | SynthSource]) -> Iterator[Source]:
+def named_apart(sources: Sequence[Named]) -> Iterator[Named]:
     """Number the sources whose files have the same name in different folders."""
     seen: Counter[str] = Counter()
     for source in sources:
         seen[source.name] += 1
-        yield source if seen[source.name] == 1 else replace(source, name=f"{source.name}#{seen[source.name]}")
+        again = seen[source.name] > 1
+        yield replace(cast(Any, source), name=f"{source.name}#{seen[source.name]}") if again else source
 
 
 def _source(entry: str, config: TrainConfig, finder: LeakFinder, leaks: list[str]) -> FileSource | SynthSource:

@@ -16,7 +16,7 @@ from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.tasks.prompt_sets import PromptItem, read_prompt_set
 from arc_kaggle.text.asking import Asking
 from arc_kaggle.text.tokens import Example
-from arc_kaggle.training.mixture import named_number, unit_digest
+from arc_kaggle.training.mixture import named_apart, named_number, unit_digest
 from arc_kaggle.training.packing import Batch, Ids
 from arc_kaggle.training.validation import in_batches, mean_of, summed
 
@@ -39,13 +39,17 @@ class PromptMixture:
     leaks: tuple[str, ...] = ()
 
     @property
+    def n_items(self) -> int:
+        return sum(len(file.training) + len(file.held_out) for file in self.files)
+
+    @property
     def held_out_ids(self) -> list[str]:
         return sorted(item.id for file in self.files for item in file.held_out)
 
 
 def load_prompt_mixture(config: TrainConfig) -> PromptMixture:
     """The files that `data` names as prompts:FILE or prompts:FILE=WEIGHT. Raises TaskError, ConfigError."""
-    return PromptMixture(tuple(_file(entry, config) for entry in config.data))
+    return PromptMixture(tuple(named_apart([_file(entry, config) for entry in config.data])))
 
 
 def _file(entry: str, config: TrainConfig) -> PromptFile:
@@ -118,6 +122,10 @@ class PromptValidation:
 
     examples: dict[str, list[Batch[Ids]]]
     n_puzzles: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def has_examples(self) -> bool:
+        return any(self.examples.values())
 
     def measure(self, model: LoadedModel, prefix: str = "") -> dict[str, float | int | None]:
         """Loss in nats a completion's token, None without items; of all, and of each file where there are more."""

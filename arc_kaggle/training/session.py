@@ -43,6 +43,7 @@ def train(config: TrainConfig) -> Facts:
     trainee = make_trainee(config, team.device)
     model = trainee.model
     source, validation = data_of(config, mixture, model)
+    check_validation(config, mixture, validation)
 
     def facts(progress: Progress, row: Row) -> Facts:
         return card_facts(config, mixture, validation, progress, row)
@@ -66,6 +67,17 @@ def data_of(config: TrainConfig, mixture: Mixture | PromptMixture, model: Loaded
     source = ExampleSource(mixture, model.notation, config)
     check_first(source)
     return source, make_validation(source, model.pad_id)
+
+
+def check_validation(config: TrainConfig, mixture: Mixture | PromptMixture, validation: Measuring) -> None:
+    """Refuse to choose the best model by a loss that nothing gives. Raises ConfigError."""
+    if config.keep_best and not validation.has_examples:
+        held, n_items = len(mixture.held_out_ids), mixture.n_items
+        raise ConfigError(
+            f"option keep_best: found {held} of {n_items} held out, and of them none that fits max_tokens "
+            f"{config.max_tokens}, expected one or more that the best model is chosen by; give --hold-out larger than "
+            f"{config.hold_out:g}, or --max-tokens, or leave --keep-best out"
+        )
 
 
 def check_minutes(config: TrainConfig, checkpoint: Checkpoint | None) -> None:

@@ -54,6 +54,10 @@ class Validation:
         return {f"{prefix}validation_{key}": value for key, value in row.items()}
 
     @property
+    def has_examples(self) -> bool:
+        return any(self.examples.values())
+
+    @property
     def n_puzzles(self) -> dict[str, int]:
         """The number of puzzles of each source."""
         return {name: len(tasks) for name, tasks in self.puzzles.items()}

@@ -48,6 +48,11 @@ def test_several_predictions_become_one(how: Combine, value: str) -> None:
     assert combined(how, []) is None
 
 
+def test_the_likeliest_is_so_by_the_mean_of_its_tokens() -> None:
+    long = TextPrediction("m", "", 4, True, -4.0)
+    assert combined("likeliest", [("short", prediction(-2)), ("long", long)]) == "long"
+
+
 def test_of_equal_votes_the_likelier_one_wins() -> None:
     assert combined("vote", [("a", prediction(-3)), ("b", prediction(-2))]) == "b"
 

@@ -14,10 +14,12 @@ import pytest
 import torch
 from models import VOCABULARY, generate, logits_of, random_prompts, weights_of
 
+from arc_kaggle.config.engines import FOUR_BIT_SKIP
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import RECIPES, LoraConfig, OptimConfig, Precision, TuneConfig
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import ConfigError, ModelError
+from arc_kaggle.models.four_bit import nf4_options
 from arc_kaggle.models.loading import LoadedModel, load_model, save_model
 from arc_kaggle.models.loss import collate, completion_loss
 from arc_kaggle.models.new_model import new_model
@@ -90,7 +92,7 @@ def test_four_bits_answer_nearly_as_the_whole_base_does(model: LoadedModel, fold
     assert 1e-4 < difference < 0.2
 
 
-def test_routers_stay_as_they_are(tmp_path: Path) -> None:
+def test_routers_and_stacked_experts_stay_as_they_are(tmp_path: Path) -> None:
     from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
     shape = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
@@ -100,8 +102,41 @@ def test_routers_stay_as_they_are(tmp_path: Path) -> None:
     network: Any = load_model(tmp_path, "fp32", "cpu", four_bit=True).network
     mlp = network.model.layers[0].mlp
     assert type(mlp.shared_expert_gate) is torch.nn.Linear
-    assert mlp.gate.weight.dtype == torch.float32
+    assert {weight.dtype for each in (mlp.gate, mlp.experts) for weight in each.parameters()} == {torch.float32}
     assert mlp.shared_expert.gate_proj.weight.dtype == torch.uint8
+
+
+EXPERTS = {"experts.0.up_proj", "block.experts.1.down_proj"}
+ROUTERS = {"block.gate", "block.router.linear"}
+OTHERS = {"block.gate_proj", "block.up_proj"}
+
+
+@pytest.mark.parametrize(
+    ("skip", "left"),
+    [
+        (FOUR_BIT_SKIP, {"lm_head", *EXPERTS, *ROUTERS}),
+        (("up_proj",), {"lm_head", *EXPERTS, *ROUTERS, "block.up_proj"}),
+        ((), {"lm_head"}),
+    ],
+    ids=["default", "named", "none named"],
+)
+def test_experts_and_routers_that_are_linear_layers_stay_unless_no_name_is_given(
+    skip: tuple[str, ...], left: set[str]
+) -> None:
+    """No architecture that is installed has such experts; where they are stacked, see the test above."""
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+    network = torch.nn.Module()
+    for path in {"lm_head", *EXPERTS, *ROUTERS, *OTHERS}:
+        inner = network
+        *above, name = path.split(".")
+        for each in above:
+            inner.add_module(each, getattr(inner, each, torch.nn.Module()))
+            inner = getattr(inner, each)
+        inner.add_module(name, torch.nn.Linear(8, 8))
+    config = nf4_options(torch.float32, torch.device("cpu"), skip)["quantization_config"]
+    replace_with_bnb_linear(network, config.llm_int8_skip_modules, config)
+    assert {name for name, module in network.named_modules() if type(module) is torch.nn.Linear} == left
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

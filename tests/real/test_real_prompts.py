@@ -41,5 +41,5 @@ def test_an_answer_is_learnt_by_heart(tmp_path: Path) -> None:
     ask = ["evaluate-prompts", str(FOLDER), str(tmp_path / "out"), "--base", str(FOLDER), "--data", str(data), "--chat"]
     assert main([*ask, "--out", str(tmp_path / "judged"), "--max-new-tokens", "16"]) == 0
     results = json.loads((tmp_path / "judged" / "summary.json").read_text())["results"]
-    base, tuned, _ = results.values()
+    base, tuned = results.values()
     assert (base["exact"], tuned["exact"]) == (0.0, 1.0)

@@ -72,9 +72,43 @@ def test_files_are_neither_written_nor_removed(tmp_path: Path) -> None:
         f"import os\nos.remove({str(victim)!r})",
         f"import os\nos.rename({str(victim)!r}, {str(new)!r})",
         f"import pathlib\npathlib.Path({str(new)!r}).mkdir()",
+        f"import os\nos.symlink({str(victim)!r}, {str(new)!r})",
     ):
         assert run_tests(code, TESTS).startswith("PermissionError"), code
     assert os.listdir(tmp_path) == ["victim"] and victim.read_text() == "here"
+
+
+def test_what_no_event_tells_of_makes_no_file_either(tmp_path: Path) -> None:
+    """Each of these makes a file where nothing stops it, and the interpreter asks no audit hook."""
+    new = str(tmp_path / "new")
+    for code in (
+        f"import os\nos.mkfifo({new!r})",
+        f"import posix\nposix.mkfifo({new!r})",
+        f"import os\nos.mknod({new!r})",
+        f"import readline\nreadline.write_history_file({new!r})",
+        f"import tkinter\ntkinter.Tcl().eval('open {new} w')",
+        f"import shelve\nshelve.open({new!r})",
+        "import _posixshmem, os\n_posixshmem.shm_open('/of_the_sandbox', os.O_CREAT | os.O_RDWR)",
+    ):
+        assert run_tests(code + "\n" + RIGHT, TESTS) != "passed", code
+    assert os.listdir(tmp_path) == [] and not Path("/dev/shm/of_the_sandbox").exists()
+
+
+def test_no_signal_reaches_another_process() -> None:
+    """Signal 0 does nothing, and is sent where nothing stops it."""
+    code = "import os, signal\nsignal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)\n"
+    assert run_tests(code + RIGHT, TESTS).startswith("AttributeError")
+
+
+def test_modules_of_the_standard_library_find_what_is_refused_absent() -> None:
+    assert run_tests("import pdb, doctest, dataclasses, typing\n" + RIGHT, TESTS) == "passed"
+    assert run_tests("import numpy\n" + RIGHT, TESTS).startswith("ModuleNotFoundError")
+
+
+def test_files_can_be_read(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("here")
+    assert run_tests(f"assert open({str(victim)!r}).read() == 'here'\n" + RIGHT, TESTS) == "passed"
 
 
 def test_the_kernel_lets_no_byte_be_written_where_the_hook_does_not_look() -> None:

@@ -39,6 +39,13 @@ def test_what_is_given_is_no_part_of_the_completion(tmp_path: Path) -> None:
     assert (item.id, item.given, item.completion) == ("7", "It is ", "4")
 
 
+def test_choices_begin_with_what_is_given_or_do_not(tmp_path: Path) -> None:
+    value = {"prompt": "2+2?", "completion": "It is 4", "given": "It is "}
+    for choices in (["It is 4", "It is 5"], ["4", "5"]):
+        (item,) = read(tmp_path, {**value, "choices": choices})
+        assert (item.completion, item.choices) == ("4", ("4", "5"))
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -51,6 +58,7 @@ def test_what_is_given_is_no_part_of_the_completion(tmp_path: Path) -> None:
         ({"messages": [{"role": "user"}]}, "expected texts as its role and content"),
         ({"prompt": [USER], "completion": [ANSWER, ANSWER]}, "found 2 messages as completion, expected one"),
         ({"prompt": "2+2?", "completion": "4", "choices": ["5"]}, "expected it among the choices"),
+        ({"prompt": "2+2?", "completion": "4", "choices": ["4", "5", "5 "]}, "found a choice twice"),
         ({"prompt": "2+2?", "completion": "4", "choices": "45"}, "for choices, expected a list of texts"),
         ({"prompt": "2+2?", "completion": "4", "tests": 1}, "for tests and .* expected texts"),
     ],

@@ -7,6 +7,7 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -23,24 +24,26 @@ from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.engines.vllm import Served, VLLMEngine
 from arc_kaggle.errors import ConfigError
 from arc_kaggle.evaluation.model_folders import ModelFolder, find_model_folders
+from arc_kaggle.evaluation.prompts.answered import KEPT, Answered, KeptAnswers
 from arc_kaggle.evaluation.prompts.answers import TextAnswer, TextPrediction, combined
-from arc_kaggle.evaluation.prompts.scores import Points, check_items, make_score, value_of
+from arc_kaggle.evaluation.prompts.scores import Points, Score, check_items, make_score, value_of
 from arc_kaggle.evaluation.statistics import Paired, mean_difference, wilson
 from arc_kaggle.models.loading import DTYPES, load_text_model, load_tokenizer, pick_device, pick_precision
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import strict_json, write_atomically, write_json
+from arc_kaggle.system.paths import remove_below
 from arc_kaggle.tasks.prompt_sets import PromptItem, read_prompt_set
 from arc_kaggle.text.asking import Asking
 from arc_kaggle.text.tokens import token_limit
 from arc_kaggle.tuning.tunable_weights import LoraAdapter
 
 TOGETHER = "combined"
-"""The column of all models together."""
+"""The column of several models together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptColumn:
-    """The answers of one model, or of all of them combined, with their points."""
+    """The answers of one model, or of several combined, with their points."""
 
     name: str
     answers: tuple[TextAnswer, ...]
@@ -49,7 +52,10 @@ class PromptColumn:
 
 
 def judge(config: PromptEvaluation) -> dict[str, Any]:
-    """Ask all models, write predictions.jsonl and summary.json, return the summary. Raises ArcKaggleErrors."""
+    """Ask all models, write predictions.jsonl and summary.json, return the summary. Raises ArcKaggleErrors.
+
+    What a model has answered is kept at once: the same command goes on behind the last model.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -57,30 +63,72 @@ def judge(config: PromptEvaluation) -> dict[str, Any]:
     items = items[: config.first or len(items)]
     check_items(items, config)
     score = make_score(config)
-    columns: list[PromptColumn] = []
-    for model in find_model_folders(config.models, config.base):
-        begun = time.monotonic()
-        answers = ask(model, items, config)
-        columns.append(PromptColumn(model.name, answers, score(items, _values(answers)), time.monotonic() - begun))
-    if len(columns) > 1:
-        by_item = zip(items, zip(*(column.answers for column in columns), strict=True), strict=True)
-        together = tuple(_together(item, answers, config) for item, answers in by_item)
-        seconds = sum(column.seconds for column in columns)
-        columns.append(PromptColumn(TOGETHER, together, score(items, _values(together)), seconds))
-    config.out.mkdir(parents=True, exist_ok=True)
-    lines = (strict_json(line) + "\n" for column in columns for line in _lines(column, items))
-    write_atomically(config.out / "predictions.jsonl", "".join(lines))
+    models = find_model_folders(config.models, config.base)
+    _check_out(config.out)
+    answered = {model.name: _answered(model, items, config) for model in models}
+    voters = voters_of(models)
+    if len(voters) > 1:
+        answered[TOGETHER] = _together([answered[name] for name in voters])
+    columns = [_column(name, each, items, config, score) for name, each in answered.items()]
     summary = summary_of(columns, config)
-    write_json(config.out / "summary.json", summary)
+    _write(columns, items, summary, config.out)
     return summary
 
 
-def _values(answers: Sequence[TextAnswer]) -> list[str | None]:
-    return [answer.value for answer in answers]
+def voters_of(models: Sequence[ModelFolder]) -> list[str]:
+    """The models that are combined: all but those that an adapter among them is on, which is compared with them."""
+    bases = {model.base.resolve() for model in models if model.base}
+    return [model.name for model in models if model.folder.resolve() not in bases]
 
 
-def ask(model: ModelFolder, items: Sequence[PromptItem], config: PromptEvaluation) -> tuple[TextAnswer, ...]:
-    """One model's answers to all items."""
+def _check_out(out: Path) -> None:
+    """Raise ConfigError, before any model is asked, for a folder that cannot be written."""
+    try:
+        (out / KEPT).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out {out}: cannot be written to ({error.strerror}); name another folder") from error
+
+
+def _answered(model: ModelFolder, items: Sequence[PromptItem], config: PromptEvaluation) -> Answered:
+    """What a model answers, which is kept, or was kept by a run that was stopped."""
+    kept = KeptAnswers.of(model, config)
+    if answered := kept.read():
+        return answered
+    begun = time.monotonic()
+    answered = Answered(ask(model, items, config), time.monotonic() - begun)
+    model.check_unchanged()
+    kept.write(answered)
+    return answered
+
+
+def _together(voters: Sequence[Answered]) -> Answered:
+    """The predictions of several models, as if one had made them."""
+    by_item = zip(*(each.predictions for each in voters), strict=True)
+    return Answered(tuple(tuple(chain(*rows)) for rows in by_item), sum(each.seconds for each in voters))
+
+
+def _column(
+    name: str, answered: Answered, items: Sequence[PromptItem], config: PromptEvaluation, score: Score
+) -> PromptColumn:
+    begun = time.monotonic()
+    answers = tuple(_answer(item, found, config) for item, found in zip(items, answered.predictions, strict=True))
+    points = score(items, [answer.value for answer in answers])
+    return PromptColumn(name, answers, points, answered.seconds + time.monotonic() - begun)
+
+
+def _write(columns: Sequence[PromptColumn], items: Sequence[PromptItem], summary: dict[str, Any], out: Path) -> None:
+    """Both files, each as a whole. A summary stands beside its own predictions alone, so that it is written last."""
+    lines = (strict_json(line) + "\n" for column in columns for line in _lines(column, items))
+    (out / "summary.json").unlink(missing_ok=True)
+    write_atomically(out / "predictions.jsonl", "".join(lines))
+    write_json(out / "summary.json", summary)
+    remove_below(out, out / KEPT)
+
+
+def ask(
+    model: ModelFolder, items: Sequence[PromptItem], config: PromptEvaluation
+) -> tuple[tuple[TextPrediction, ...], ...]:
+    """One model's predictions for all items."""
     shots = read_prompt_set(config.shots_from)[: config.shots] if config.shots_from else ()
     asking = Asking(load_tokenizer(model.base or model.folder), config.chat, config.prefix, shots)
     engine = make_text_engine(model, asking.end_id(items[0]), _longest(items, asking, config), config)
@@ -94,7 +142,7 @@ def ask(model: ModelFolder, items: Sequence[PromptItem], config: PromptEvaluatio
             engine.close()
     del engine
     gc.collect()
-    return tuple(_answer(item, predictions, config) for item, predictions in zip(items, found, strict=True))
+    return tuple(map(tuple, found))
 
 
 def _longest(items: Sequence[PromptItem], asking: Asking, config: PromptEvaluation) -> int:
@@ -176,11 +224,6 @@ def _answer(item: PromptItem, predictions: Sequence[TextPrediction], config: Pro
     if config.score in ("exact", "similarity"):  # what is given is no part of the completion
         values = [(value.removeprefix(item.given.strip()).strip(), each) for value, each in values]
     return TextAnswer(item.id, tuple(predictions), combined(config.combine, values))
-
-
-def _together(item: PromptItem, answers: Sequence[TextAnswer], config: PromptEvaluation) -> TextAnswer:
-    """One answer from the predictions of all models."""
-    return _answer(item, [prediction for answer in answers for prediction in answer.predictions], config)
 
 
 def _lines(column: PromptColumn, items: Sequence[PromptItem]) -> Iterator[dict[str, Any]]:

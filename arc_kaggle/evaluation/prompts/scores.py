@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from arc_kaggle.config.prompts import PromptEvaluation
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.evaluation.prompts.answers import code_in, found_in, number_behind
-from arc_kaggle.system.sandbox import run_tests
+from arc_kaggle.system.sandbox import check_system, run_tests
 from arc_kaggle.tasks.prompt_sets import PromptItem
 
 Values = Sequence[str | None]
 Points = list[float]
 """0..1 for every answer."""
+Score = Callable[[Sequence[PromptItem], Values], Points]
 
 
 def value_of(text: str, config: PromptEvaluation) -> str | None:
@@ -38,9 +39,10 @@ def value_of(text: str, config: PromptEvaluation) -> str | None:
     return code
 
 
-def make_score(config: PromptEvaluation) -> Callable[[Sequence[PromptItem], Values], Points]:
-    """What judges the values of items; an invalid one has 0 points. Raises ModelError for embeddings."""
+def make_score(config: PromptEvaluation) -> Score:
+    """What judges the values of items; an invalid one has 0 points. Raises ModelError for embeddings, ConfigError."""
     if config.score == "code":
+        check_system()
         return lambda items, values: _code(items, values, config)
     if config.score == "similarity":
         assert config.embeddings is not None
@@ -106,8 +108,10 @@ def load_embeddings(folder: Path) -> Embed:
 def _similarity(items: Sequence[PromptItem], values: Values, embed: Embed) -> Points:
     """The cosine to the third power, which tells near from nearly near; 0 for an invalid answer."""
     known = [i for i, value in enumerate(values) if value is not None]
-    found, wanted = embed([values[i] or "" for i in known]), embed([items[i].completion for i in known])
     points = [0.0] * len(items)
+    if not known:
+        return points
+    found, wanted = embed([values[i] or "" for i in known]), embed([items[i].completion for i in known])
     for i, cosine in zip(known, (found * wanted).sum(axis=-1), strict=True):
         points[i] = float(np.clip(cosine, 0, 1) ** 3)
     return points

@@ -48,7 +48,7 @@ from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.evaluation.statistics import mean_difference
 from arc_kaggle.micro.engine import MicroEngine, StepCounts
 from arc_kaggle.micro.folder import BASE, load_micro
-from arc_kaggle.micro.segmentation import cut, uncertainty
+from arc_kaggle.micro.segmentation import starts_of
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import write_atomically, write_json
@@ -327,7 +327,7 @@ def draw(folder: Path, options: Options, path: Path) -> None:
     network: Any = model.network
     task = next(task for tasks in validation_of(options, model).puzzles.values() for task in tasks)
     ids = torch.from_numpy(request_of(task, model, options.max_tokens).ids)[None]
-    segments = network.segments_of(ids)
+    segments = network.segments_of(ids, [ids[0, -1:]])
     seen = recorded_attention(network.base)
     with torch.no_grad():
         embedded = network.get_input_embeddings()(ids)
@@ -379,9 +379,7 @@ def count_segments(folder: Path, n_tasks: int) -> list[Row]:
             prompt = tokenize(query_prompt(next(task.queries), model.notation), model.tokenizer).ids
             answer = model.notation.completion_ids(task.test[0].output)
             ids = torch.from_numpy(np.concatenate([prompt, answer]))[None]
-            forced = torch.zeros_like(ids, dtype=torch.bool)
-            forced[0, len(prompt)] = True
-            starts = cut(uncertainty(model.network, ids, config), config, forced)[0].numpy()
+            starts = starts_of(model.network, ids, config, [torch.from_numpy(prompt[-1:])])[0].numpy()
             counts += [[starts[: len(prompt)].sum(), len(prompt)], [starts[len(prompt) :].sum(), len(answer)]]
         named = {key: getattr(config, key) for key in ("segments", "threshold", "window", "budget")}
         rows.append(

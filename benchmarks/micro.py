@@ -36,7 +36,7 @@ import torch
 
 from arc_kaggle.answering.requests import Request, make_requests
 from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.micro import MicroConfig
+from arc_kaggle.config.micro import BASE, MicroConfig
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.train import TrainConfig
@@ -47,7 +47,7 @@ from arc_kaggle.errors import DecodeError
 from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.evaluation.statistics import mean_difference
 from arc_kaggle.micro.engine import MicroEngine, StepCounts
-from arc_kaggle.micro.folder import BASE, load_micro
+from arc_kaggle.micro.folder import load_micro
 from arc_kaggle.micro.segmentation import starts_of
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.system.deadline import Deadline

@@ -10,6 +10,8 @@ from arc_kaggle.config.options import Count, Natural, NotNegative, Share, check_
 
 MICRO_FILE = "micro.json"
 """What makes a folder one of a micro-step model."""
+PARTS = BASE, REFERENCE = "base", "reference"
+"""The folders of its two networks within it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from arc_kaggle.config.micro import MICRO_FILE, MicroConfig
+from arc_kaggle.config.micro import BASE, MICRO_FILE, REFERENCE, MicroConfig
 from arc_kaggle.config.model import ModelOptions
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.micro.network import MicroLM
@@ -19,7 +19,6 @@ from arc_kaggle.models.weight_files import load_network
 from arc_kaggle.system.files import write_json
 
 WEIGHTS = "micro.safetensors"
-BASE, REFERENCE = "base", "reference"
 
 
 def save_micro(model: LoadedModel, folder: Path, base: Any, recipe: str, facts: dict[str, Any]) -> None:

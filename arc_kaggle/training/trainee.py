@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arc_kaggle.config.micro import has_micro_steps
+from arc_kaggle.config.micro import BASE, has_micro_steps
 from arc_kaggle.config.model import card_folder
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.micro.folder import BASE, save_micro
+from arc_kaggle.micro.folder import save_micro
 from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.models.coordinate_embeddings import split

@@ -10,7 +10,7 @@ import pytest
 import torch
 from models import ENTROPY, TickingClock, generate, micro_of, random_prompts
 
-from arc_kaggle.config.answer import Decoding, Search
+from arc_kaggle.config.answer import Decoding
 from arc_kaggle.config.micro import MicroConfig
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import EngineError
@@ -131,5 +131,3 @@ def test_what_the_engine_cannot_do_is_refused() -> None:
     engine = MicroEngine(micro_of()[0])
     with pytest.raises(EngineError, match=r"^decoding: found 2 beams for a micro-step model, expected 1"):
         list(engine.generate(random_prompts([3]), [3], Deadline.never(), decoding=Decoding(beams=2)))
-    with pytest.raises(EngineError, match=r"^micro-step model: found a search"):
-        list(engine.search(random_prompts([3]), [3], Deadline.never(), Search()))

@@ -14,15 +14,19 @@ from models import weights_of
 from train_data import rows_of, tiny_config
 
 from arc_kaggle.cli import main
+from arc_kaggle.config.answer import Decoding, GenerateConfig
 from arc_kaggle.config.micro import MicroConfig, has_micro_steps
+from arc_kaggle.config.model import SMALL_BYTES
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.tune import LoraConfig, OptimConfig
-from arc_kaggle.errors import ConfigError, EngineError, ModelError
+from arc_kaggle.engines.choice import settle
+from arc_kaggle.errors import ArcKaggleError, ConfigError, ModelError
 from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.micro.folder import load_micro
 from arc_kaggle.models.loading import load_model, save_model
 from arc_kaggle.models.new_model import new_grid_model, new_model
 from arc_kaggle.models.weight_files import load_network
+from arc_kaggle.run.launch.start import count_workers
 from arc_kaggle.training.session import train
 
 
@@ -126,9 +130,36 @@ def test_what_does_not_go_with_micro_steps_is_refused(tmp_path: Path, start: Pat
         replace(micro_config(tmp_path, start), **changes)
 
 
-def test_fine_tuning_and_vllm_are_refused_for_such_a_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ({"recipe": "lora"}, "found a micro-step model with tune"),
+        ({"engine": "vllm"}, "found vllm, which lacks micro steps; choose --engine micro"),
+        ({"engine": "hf"}, "found hf, which lacks micro steps; choose --engine micro"),
+        ({"tuner": "unsloth"}, "found unsloth, which lacks micro steps"),
+        ({"cut_vocabulary": True}, "found micro, which lacks cut vocabulary"),
+        ({"generate": GenerateConfig(p_min=0.1)}, "found micro, which lacks search"),
+        ({"generate": GenerateConfig(decoding=Decoding(beams=2)), "engine": "micro"}, "found micro, which lacks beams"),
+        ({"engine": "micro", "model": Path("plain")}, "found micro for plain, which has no micro steps"),
+    ],
+)
+def test_what_the_engine_lacks_is_refused_before_the_run(tmp_path: Path, options: Any, refusal: str) -> None:
     (tmp_path / "micro.json").write_text("{}")
-    with pytest.raises(ConfigError, match="found a micro-step model with tune"):
-        SolveConfig("unread", Path("unwritten"), model=tmp_path, recipe="lora")
-    with pytest.raises(EngineError, match="which lacks micro steps"):
-        SolveConfig("unread", Path("unwritten"), model=tmp_path, recipe="none", engine="vllm")
+    asked = {"model": tmp_path, "recipe": "none", **options}
+    with pytest.raises(ArcKaggleError, match=rf"^option \w+: {refusal}"):
+        SolveConfig("unread", Path("unwritten"), **asked)
+
+
+def test_auto_is_micro_for_such_a_model_and_workers_are_as_many_as_its_parts_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arc_kaggle.run.launch.start.n_threads", lambda: 3)
+    (tmp_path / "base").mkdir()
+    for name in ("micro.json", "micro.safetensors", "base/model.safetensors"):
+        (tmp_path / name).write_bytes(b"{}")
+    choice = settle(SolveConfig("unread", Path("unwritten"), model=tmp_path, recipe="none", device="cpu"))
+    assert str(choice) == "engine micro: the model has micro steps"
+    assert count_workers(choice.config) == 3
+    with (tmp_path / "base" / "model.safetensors").open("r+b") as file:
+        file.truncate(SMALL_BYTES)  # of nothing
+    assert count_workers(choice.config) == 1

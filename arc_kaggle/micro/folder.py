@@ -22,7 +22,10 @@ WEIGHTS = "micro.safetensors"
 
 
 def save_micro(model: LoadedModel, folder: Path, base: Any, recipe: str, facts: dict[str, Any]) -> None:
-    """Write a micro-step model; `base` is the plain network that its base is, without adapters."""
+    """Write a micro-step model; `base` is the plain network that its base is, without adapters, and `recipe` its own.
+
+    The whole is not fine-tuned on a task.
+    """
     from safetensors.torch import save_file
 
     network: Any = model.network
@@ -33,7 +36,7 @@ def save_micro(model: LoadedModel, folder: Path, base: Any, recipe: str, facts: 
     save_file(modules, folder / WEIGHTS)
     config = {name: value for name, value in asdict(network.micro_config).items() if name != "reference"}
     write_json(folder / MICRO_FILE, config)
-    write_card(folder, ModelCard.of(model.notation, recipe, facts))
+    write_card(folder, ModelCard.of(model.notation, "none", facts))
 
 
 def _named(network: Any, name: str) -> list[tuple[str, torch.Tensor]]:

@@ -141,6 +141,10 @@ class _Batch:
     Either all rows are forced, or none; at temperature 0 the likeliest token is written.
     """
 
+    mask: Tensor
+    """Macro positions that there are, (rows, positions), from the prefill on; those before a shorter prompt are not."""
+    cache: DynamicCache
+
     def __init__(self, engine: MicroEngine, asked: Sequence[Asked], temperature: float = 0.0) -> None:
         self.engine, self.network, self.asked, self.temperature = engine, engine.network, asked, temperature
         self.ids: list[list[int]] = [[] for _ in asked]
@@ -186,7 +190,7 @@ class _Batch:
         merged, mask = stacked.pop("merged"), stacked.pop("mask")
         from transformers import DynamicCache
 
-        self.cache: DynamicCache = DynamicCache(config=self.network.config)
+        self.cache = DynamicCache(config=self.network.config)
         states = self.network.macro(merged, stacked, mask, self.cache)[:, -1]
         numbers = {key: number for number, key in enumerate(prompts)}
         which = torch.tensor([numbers[row.prompt.tobytes()] for row in self.asked], device=self.device)

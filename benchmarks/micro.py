@@ -8,11 +8,16 @@ A base that is sure of most cells is trained on, plain or as a micro-step model 
 answered greedily in one view, one at a time: cells that are right (0 for a grid of another size or none) and how many
 more than those of the plain model (paired bootstrap), puzzles solved, macro positions a prompt token, macro and micro
 steps a grid, seconds (best of two), the model's own validation loss, and that of its base alone as a plain model, which
-says what it forgot. Every row is written to OUT/rows.json as soon as it is measured, and is not made again. OUT also
-gets table.md, and attention.png: what macro and micro steps attend to.
+says what it forgot. Plain rows are answered by the engine `hf`, which drafts from the prompt by itself; those `without
+drafts` take one token a step, and those `with drafts` get the test input as a draft, too. The stages at 1e-5 and 5e-5
+differ from joint training in their rates as well; those at the rate of the base differ in the stages alone.
 
-`--toy` makes a base of its own in a minute and all rows in a few steps. `--count-segments` counts the segments that the
-shipped model would make, without any training.
+Every row is written to OUT/rows.json as soon as it is measured, with its commit, and is not made again. One that fails
+is told, stops no other, and is tried again by the next call. OUT also gets table.md, and attention.png: what macro and
+micro steps attend to.
+
+`--toy` makes a base of its own and all rows in a few steps. `--count-segments` counts the segments that the shipped
+model would make, without any training.
 
 Expected: at equal decoding threshold a third of the positions and of the base's steps, at a loss of cells in every
 variant, for the base must relearn what a position is; the learnt merger beats mean and last token; entropy and
@@ -25,30 +30,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from airv import commit
 
 from arc_kaggle.answering.requests import Request, make_requests
 from arc_kaggle.config.answer import GenerateConfig
-from arc_kaggle.config.micro import MicroConfig
+from arc_kaggle.config.micro import BASE, MicroConfig
 from arc_kaggle.config.model import BOX_FOLDER
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.config.tune import LoraConfig, OptimConfig
 from arc_kaggle.engines.base import Completion, Engine
-from arc_kaggle.engines.hf.engine import HFEngine
-from arc_kaggle.errors import DecodeError
+from arc_kaggle.engines.hf.engine import HFEngine, make_rows
+from arc_kaggle.engines.hf.policy import Greedy
+from arc_kaggle.errors import ArcKaggleError, DecodeError
 from arc_kaggle.evaluation.model_folders import find_model_folders
 from arc_kaggle.evaluation.statistics import mean_difference
 from arc_kaggle.micro.engine import MicroEngine, StepCounts
-from arc_kaggle.micro.folder import BASE, load_micro
-from arc_kaggle.micro.segmentation import cut, uncertainty
+from arc_kaggle.micro.folder import load_micro
+from arc_kaggle.micro.segmentation import starts_of
 from arc_kaggle.models.loading import LoadedModel, load_model
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.files import write_atomically, write_json
@@ -57,7 +66,7 @@ from arc_kaggle.tasks.grid import Grid, same_grid
 from arc_kaggle.tasks.selection import select_tasks
 from arc_kaggle.tasks.task import Task
 from arc_kaggle.text.prompt import query_prompt
-from arc_kaggle.text.tokens import tokenize
+from arc_kaggle.text.tokens import TokenIds, tokenize
 from arc_kaggle.training.examples import ExampleSource
 from arc_kaggle.training.mixture import load_mixture
 from arc_kaggle.training.session import train
@@ -68,6 +77,8 @@ STOPS = (1.0, 0.98, 0.5, 0.0)
 """Early stop of the first micro-step model in decoding, beside its own 0.9: off at 0, one token a segment at 1."""
 NEVER = Deadline.never()
 Row = dict[str, Any]
+Answer = Callable[[Request, TokenIds], Completion]
+"""The answer to a request, for which there is a draft."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,7 @@ class Options:
     data: tuple[str, ...]
     max_tokens: int
     threshold: float
+    against: tuple[str, ...] = ("arc1:evaluation", "arc2:evaluation")
 
     @property
     def micro(self) -> MicroConfig:
@@ -91,8 +103,9 @@ class Options:
     def training(self, name: str, **changes: Any) -> TrainConfig:
         """The training of a row."""
         sizes = {"tokens_per_batch": 2 * self.max_tokens, "max_tokens": self.max_tokens, "max_pairs": 4, "bucket": 32}
-        fixed = {"precision": "fp32", "growing_fraction": 0.0, "drop_leaks": True, "start": self.base}
-        saving = {"save_every": max(1, self.steps // 4), "validation_puzzles": self.puzzles, "keep_checkpoints": 1}
+        fixed: Row = {"precision": "fp32", "growing_fraction": 0.0, "start": self.base}
+        fixed |= {"drop_leaks": True, "against": self.against}
+        saving = {"save_every": max(2, self.steps // 4), "validation_puzzles": self.puzzles, "keep_checkpoints": 1}
         chosen: dict[str, Any] = {**sizes, **fixed, **saving, "steps": self.steps, **changes}
         return TrainConfig(self.folder(name), self.data, first_max_tokens=self.max_tokens, **chosen)
 
@@ -106,7 +119,7 @@ def variants(options: Options) -> dict[str, Row]:
     joint: Row = {"micro": micro, "optim": OptimConfig(learning_rate=options.rate)}
 
     def staged(first: float, then: float, share: float = 0.5) -> Row:
-        n_first = max(1, min(options.steps - 1, round(share * options.steps)))
+        n_first = max(1, round(share * options.steps))
         stage = {"first_stage_steps": n_first, "first_stage_modules": NEW, "first_stage_learning_rate": first}
         return {"micro": micro, "optim": OptimConfig(learning_rate=then), **stage}
 
@@ -125,6 +138,7 @@ def variants(options: Options) -> dict[str, Row]:
         "stage 1 alone 1e-4": staged(1e-4, 1e-4, share=1.0),
         "stage 1 1e-4, stage 2 1e-5": staged(1e-4, 1e-5),
         "stage 1 1e-4, stage 2 5e-5": staged(1e-4, 5e-5),
+        "both stages at the rate of joint": staged(options.rate, options.rate),
         "joint, LoRA": {**joint, "weights": "lora", "lora": LoraConfig(rank=16, alpha=16)},
         "joint, refined segments": {**joint, "micro": replace(micro, reference=options.folder("joint, entropy"))},
     }
@@ -145,16 +159,19 @@ class Rows:
         if kept["settings"] != self.settings:
             raise SystemExit(f"{self.path}: found {kept['settings']}, expected {self.settings}; take another --out")
         self.rows: dict[str, Row] = kept["rows"]
+        self.failed: dict[str, str] = {}
 
     def make(self, name: str, measured: Callable[[], Row]) -> None:
-        """Measure a row that is not there, and keep it."""
-        if name not in self.rows:
-            self.rows[name] = measured()
-            write_json(self.path, {"settings": self.settings, "rows": self.rows})
-            print(
-                f"{name}: { ({key: value for key, value in self.rows[name].items() if key != 'by_puzzle'}) }",
-                flush=True,
-            )
+        """Measure a row that is not there, and keep it. One that fails is told, and the others are made."""
+        if name in self.rows:
+            return
+        try:
+            self.rows[name] = {**measured(), "commit": commit()}
+        except ArcKaggleError as error:
+            self.failed[name] = str(error)
+        write_json(self.path, {"settings": self.settings, "rows": self.rows, "failed": self.failed})
+        told = self.failed.get(name) or {key: value for key, value in self.rows[name].items() if key != "by_puzzle"}
+        print(f"{name}: {told}", flush=True)
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------
@@ -180,18 +197,18 @@ def right_cells(model: LoadedModel, completion: Completion, answer: Grid) -> flo
     return 1.0 if same_grid(grid, answer) else float((grid == answer).mean()) if grid.shape == answer.shape else 0.0
 
 
-def measure(model: LoadedModel, engine: Engine, tasks: Sequence[Task], max_tokens: int, drafted: bool = False) -> Row:
+def measure(model: LoadedModel, answer: Answer, tasks: Sequence[Task], max_tokens: int) -> Row:
     """Cells by puzzle, puzzles solved, and seconds an answer."""
     cells, seconds = {}, 0.0
     for task in tasks:
         request = request_of(task, model, max_tokens)
-        drafts = [[model.notation.completion_ids(task.test[0].input)]] if drafted else None
+        draft = model.notation.completion_ids(task.test[0].input)
         begun = time.monotonic()
-        ((_, completion),) = engine.generate([request.ids], [request.max_new_tokens], NEVER, drafts=drafts)
+        completion = answer(request, draft)
         seconds += time.monotonic() - begun
-        answer = task.test[0].output
-        assert answer is not None, "validation puzzles have answers"
-        cells[task.id] = right_cells(model, completion, answer)
+        wanted = task.test[0].output
+        assert wanted is not None, "validation puzzles have answers"
+        cells[task.id] = right_cells(model, completion, wanted)
     solved = sum(share == 1.0 for share in cells.values())
     return {
         "cells": float(np.mean([*cells.values()])),
@@ -201,25 +218,50 @@ def measure(model: LoadedModel, engine: Engine, tasks: Sequence[Task], max_token
     }
 
 
-def plain_row(folder: Path, options: Options, drafted: bool = False) -> Row:
+def answered_by(engine: Engine, drafted: bool = False) -> Answer:
+    """An engine as it is, perhaps with the test input as a draft."""
+
+    def answer(request: Request, draft: TokenIds) -> Completion:
+        drafts = [[draft]] if drafted else None
+        ((_, found),) = engine.generate([request.ids], [request.max_new_tokens], NEVER, drafts=drafts)
+        return found
+
+    return answer
+
+
+def without_drafts(model: LoadedModel) -> Answer:
+    """The engine `hf` one token a step, which it never is by itself."""
+    engine = HFEngine(model)
+
+    def answer(request: Request, draft: TokenIds) -> Completion:
+        rows = make_rows([request.ids], [request.max_new_tokens], None)
+        (row,) = engine._run(rows, Greedy(takes_drafts=False), NEVER, None)
+        return row.done[0]
+
+    return answer
+
+
+PLAIN: dict[str, Callable[[LoadedModel], Answer]] = {
+    "": lambda model: answered_by(HFEngine(model)),
+    ", with drafts": lambda model: answered_by(HFEngine(model), drafted=True),
+    ", without drafts": without_drafts,
+}
+"""How a plain model answers, by what is behind the name of its row."""
+
+
+def plain_row(folder: Path, options: Options, answer: Callable[[LoadedModel], Answer]) -> Row:
     """The base LM, or what became of it; its steps are forward passes behind the prompt."""
     model = load_model(folder, "fp32", "cpu")
     validation = validation_of(options, model)
     tasks = [task for tasks in validation.puzzles.values() for task in tasks][: options.puzzles]
     calls = [0]
     model.network.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
-    rows = [measure(model, HFEngine(model), tasks, options.max_tokens, drafted) for _ in range(2)]
+    rows = [measure(model, answer(model), tasks, options.max_tokens) for _ in range(2)]
     steps = calls[0] / (2 * len(tasks)) - 1
     loss = mean_of([summed(model, batches) for batches in validation.examples.values()])
     seconds = min(row["seconds"] for row in rows)
-    return {
-        **rows[0],
-        "seconds": seconds,
-        "positions_a_token": 1.0,
-        "macro_steps": steps,
-        "loss": loss,
-        "base_loss": loss,
-    }
+    facts = {"seconds": seconds, "positions_a_token": 1.0, "macro_steps": steps, "loss": loss, "base_loss": loss}
+    return {**rows[0], **facts}
 
 
 def micro_row(folder: Path, options: Options, stop: float | None = None) -> Row:
@@ -231,7 +273,7 @@ def micro_row(folder: Path, options: Options, stop: float | None = None) -> Row:
     validation = validation_of(options, model)
     tasks = [task for tasks in validation.puzzles.values() for task in tasks][: options.puzzles]
     engine = MicroEngine(model, counts=StepCounts())
-    rows = [measure(model, engine, tasks, options.max_tokens) for _ in range(2)]
+    rows = [measure(model, answered_by(engine), tasks, options.max_tokens) for _ in range(2)]
     counts = engine.counts
     base = load_model(folder / BASE, "fp32", "cpu")
     examples = validation.examples.values()
@@ -254,20 +296,23 @@ def micro_model(folder: Path) -> LoadedModel:
 def measure_all(options: Options) -> Rows:
     """Train and measure every row that is not there."""
     rows = Rows(options)
-    rows.make("base before", lambda: plain_row(options.base, options))
-    rows.make("base before, drafts", lambda: plain_row(options.base, options, drafted=True))
+    for kind, answer in PLAIN.items():
+        rows.make(f"base before{kind}", partial(plain_row, options.base, options, answer))
     for name, changes in variants(options).items():
-        folder = options.folder(name)
-        if name not in rows.rows:
-            train(options.training(name, **changes))
-        if name == "plain":
-            rows.make(name, lambda: plain_row(folder, options))  # noqa: B023
-            rows.make("plain, drafts", lambda: plain_row(folder, options, drafted=True))  # noqa: B023
-            continue
-        rows.make(name, lambda: micro_row(folder, options))  # noqa: B023
+        ways = {f"{name}{kind}": partial(plain_row, answer=answer) for kind, answer in PLAIN.items()}
+        if name != "plain":
+            ways = {name: micro_row}
         for stop in STOPS if name == "joint, entropy" else ():
-            rows.make(f"{name}, stop {stop:g}", lambda: micro_row(folder, options, stop))  # noqa: B023
+            ways[f"{name}, stop {stop:g}"] = partial(micro_row, stop=stop)
+        for way, measured in ways.items():
+            rows.make(way, partial(trained_row, options, name, changes, measured))
     return rows
+
+
+def trained_row(options: Options, name: str, changes: Row, measured: Callable[[Path, Options], Row]) -> Row:
+    """Measure a variant, which is trained once."""
+    train(options.training(name, **changes))
+    return measured(options.folder(name), options)
 
 
 SHOWN = {"solved": "", "seconds": ".3f", "positions_a_token": ".2f", "macro_steps": ".1f", "micro_steps": ".1f"}
@@ -288,9 +333,11 @@ def table(rows: dict[str, Row]) -> Iterator[str]:
     yield f"| row | {' | '.join((*names, 'loss, nats', 'loss of its base'))} |"
     yield "|---" + "|--:" * (len(names) + 2) + "|"
     for name, row in rows.items():
-        less = mean_difference(row["by_puzzle"], rows["plain"]["by_puzzle"], np.random.default_rng(0))
+        interval = ""
+        if "plain" in rows:
+            less = mean_difference(row["by_puzzle"], rows["plain"]["by_puzzle"], np.random.default_rng(0))
+            interval = f"{100 * less.mean:+.1f} ({100 * less.low:+.1f}..{100 * less.high:+.1f})"
         shown = (format(row[key], form) if key in row else "" for key, form in {**SHOWN, **LOSSES}.items())
-        interval = f"{100 * less.mean:+.1f} ({100 * less.low:+.1f}..{100 * less.high:+.1f})"
         yield f"| {name} | {100 * row['cells']:.1f} | {interval} | {' | '.join(shown)} |"
 
 
@@ -327,7 +374,7 @@ def draw(folder: Path, options: Options, path: Path) -> None:
     network: Any = model.network
     task = next(task for tasks in validation_of(options, model).puzzles.values() for task in tasks)
     ids = torch.from_numpy(request_of(task, model, options.max_tokens).ids)[None]
-    segments = network.segments_of(ids)
+    segments = network.segments_of(ids, [ids[0, -1:]])
     seen = recorded_attention(network.base)
     with torch.no_grad():
         embedded = network.get_input_embeddings()(ids)
@@ -352,7 +399,7 @@ def draw(folder: Path, options: Options, path: Path) -> None:
         f"micro step: {len(at)} segments of {longest}",
     ]
     for axis, values, title in zip(axes, (macro, micro), titles, strict=True):
-        axis.imshow(values.sqrt(), cmap="magma", vmin=0, vmax=1)
+        axis.imshow(values.sqrt().numpy(), cmap="magma", vmin=0, vmax=1)
         axis.set(title=title, xlabel="attended to", ylabel="position")
     figure.tight_layout()
     figure.savefig(path, dpi=80)
@@ -379,9 +426,7 @@ def count_segments(folder: Path, n_tasks: int) -> list[Row]:
             prompt = tokenize(query_prompt(next(task.queries), model.notation), model.tokenizer).ids
             answer = model.notation.completion_ids(task.test[0].output)
             ids = torch.from_numpy(np.concatenate([prompt, answer]))[None]
-            forced = torch.zeros_like(ids, dtype=torch.bool)
-            forced[0, len(prompt)] = True
-            starts = cut(uncertainty(model.network, ids, config), config, forced)[0].numpy()
+            starts = starts_of(model.network, ids, config, [torch.from_numpy(prompt[-1:])])[0].numpy()
             counts += [[starts[: len(prompt)].sum(), len(prompt)], [starts[len(prompt) :].sum(), len(answer)]]
         named = {key: getattr(config, key) for key in ("segments", "threshold", "window", "budget")}
         rows.append(
@@ -399,7 +444,25 @@ def toy_base(folder: Path) -> Path:
     return folder
 
 
-def main() -> None:
+def toy_options(out: Path, base: Path) -> Options:
+    """Every row in two steps, on two puzzles; of so young a base no token is certain."""
+    return Options(base, out, 2, 2, 1e-3, ("synth:0.1",), 256, 2.7)
+
+
+def run(options: Options) -> int:
+    """Make what is missing, then the table and the picture; 1 where a row has failed."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = measure_all(options)
+    lines = [*table(rows.rows)]
+    write_atomically(options.out / "table.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(json.dumps({"settings": rows.settings, "rows": rows.rows, "failed": rows.failed}))
+    if "joint, entropy" in rows.rows:
+        draw(options.folder("joint, entropy"), options, options.out / "attention.png")
+    return int(bool(rows.failed))
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, default=None, help="model folder to go on from, a plain LM or a GridLM")
     parser.add_argument("--out", type=Path, default=Path("out/micro"))
@@ -415,29 +478,13 @@ def main() -> None:
     )
     given = parser.parse_args()
     if given.count_segments:
-        return print(json.dumps(count_segments(given.base or BOX_FOLDER, given.count_segments)))
+        print(json.dumps(count_segments(given.base or BOX_FOLDER, given.count_segments)))
+        return 0
     if given.toy:
-        base = given.base or toy_base(given.out / "toy-base")
-        options = Options(base, given.out / "toy", 2, 2, given.rate, ("synth:0.1",), 256, 2.7)
-    else:
-        options = Options(
-            given.base or BOX_FOLDER,
-            given.out,
-            given.steps,
-            given.puzzles,
-            given.rate,
-            tuple(given.data),
-            given.max_tokens,
-            given.threshold,
-        )
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = measure_all(options)
-    draw(options.folder("joint, entropy"), options, options.out / "attention.png")
-    lines = [*table(rows.rows)]
-    write_atomically(options.out / "table.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
-    print(json.dumps({"settings": rows.settings, "rows": rows.rows}))
+        return run(toy_options(given.out / "toy", given.base or toy_base(given.out / "toy-base")))
+    sizes = given.steps, given.puzzles, given.rate, tuple(given.data), given.max_tokens, given.threshold
+    return run(Options(given.base or BOX_FOLDER, given.out, *sizes))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

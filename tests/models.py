@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from arc_kaggle.config.micro import MicroConfig
 from arc_kaggle.engines.base import Completion, Engine
+from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.grid_network import GridNetwork, GridSizes
 from arc_kaggle.models.loading import LoadedModel
 from arc_kaggle.models.new_model import new_grid_model, new_model
@@ -66,6 +68,20 @@ def alone(model: LoadedModel) -> LoadedModel:
     network = GridNetwork(GridSizes(model.network.config.to_dict()))
     network.load_state_dict(model.network.state_dict())
     return replace(model, network=network.eval())
+
+
+ENTROPY = MicroConfig("entropy", threshold=2.0, most_tokens=4, stop=0.3)
+
+
+def micro_of(config: MicroConfig = ENTROPY, seed: int = 1, kind: str = "llama") -> tuple[LoadedModel, LoadedModel]:
+    """(a micro-step model with large random weights, its base alone)."""
+    base = lively_model(seed, kind)
+    torch.manual_seed(seed)
+    network: Any = MicroLM(base.network, config, deepcopy(base.network)).eval()
+    with torch.no_grad():
+        for parameter in (*network.merger.parameters(), *network.micro.parameters()):
+            parameter.mul_(10 if parameter.ndim > 1 else 1)
+    return replace(base, network=network), base
 
 
 def _gpt2() -> Any:

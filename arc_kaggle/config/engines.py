@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from arc_kaggle.config.options import ASIDE, Count, Positive, check_ranges
 from arc_kaggle.errors import EngineError
 
-EngineName = Literal["hf", "fake", "vllm"]
+EngineName = Literal["hf", "fake", "vllm", "micro"]
 EngineChoice = EngineName | Literal["auto"]
 TunerName = Literal["peft", "unsloth"]
 Name = TypeVar("Name", bound=str)
@@ -40,13 +40,14 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DECODING: tuple[Feature, ...] = ("sampling", "beams", "search", "scores")
 
 ENGINES: Mapping[EngineName, frozenset[Feature]] = {
-    "hf": frozenset((*DECODING, "lora", "all weights", "4 bits", "cut vocabulary", "grid positions", "micro steps")),
+    "hf": frozenset((*DECODING, "lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
     "vllm": frozenset((*DECODING, "lora", "cut vocabulary")),  # adapters alone reach it, and its base is in one piece
     # there are no weights, so nothing of them is lacking
     "fake": frozenset(("search", "scores", "lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
+    "micro": frozenset(("sampling", "scores", "grid positions", "micro steps")),
 }
 TUNERS: Mapping[TunerName, frozenset[Feature]] = {
-    "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary", "grid positions", "micro steps")),
+    "peft": frozenset(("lora", "all weights", "4 bits", "cut vocabulary", "grid positions")),
     "unsloth": frozenset(("lora",)),  # it loads the folder itself, in one piece
 }
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from arc_kaggle.config.options import Count, Natural, NotNegative, Share, check_ranges
+from arc_kaggle.errors import ModelError
 
 MICRO_FILE = "micro.json"
 """What makes a folder one of a micro-step model."""
+PARTS = BASE, REFERENCE = "base", "reference"
+"""The folders of its two networks within it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,11 @@ class MicroConfig:
 def has_micro_steps(model: Path) -> bool:
     """Whether a folder holds a micro-step model."""
     return (model / MICRO_FILE).is_file()
+
+
+def check_plain(model: Path) -> None:
+    """Refuse a micro-step model where a plain one is asked for. Raises ModelError."""
+    if has_micro_steps(model):
+        raise ModelError(
+            f"model folder {model}: found a micro-step model, expected a plain one; take its base, {model / BASE}"
+        )

@@ -10,6 +10,7 @@ from arc_kaggle.config.adapter import lora_of
 from arc_kaggle.config.answer import GenerateConfig, RescoreConfig, Selection
 from arc_kaggle.config.engines import FOUR_BIT_SKIP, GRID_MODEL_TYPE, EngineChoice, HFConfig, TunerName, VLLMConfig
 from arc_kaggle.config.json import nearest
+from arc_kaggle.config.micro import PARTS, has_micro_steps
 from arc_kaggle.config.options import ASIDE, MOST_VIEWS, Processes, Range, Seed, Views
 from arc_kaggle.config.tune import RECIPES, Precision, TuneConfig
 from arc_kaggle.errors import ConfigError, ModelError
@@ -51,8 +52,9 @@ class EngineOptions:
     """cpu, cuda, cuda:1, or auto for the first GPU where there is one."""
     engine: EngineChoice = "auto"
     """What generates. hf: the model that is fine-tuned, in this process. vllm: a copy of it in a process of its own,
-    which takes LoRA adapters but no other weights. fake: no model at all, it repeats the test input (for tests). auto:
-    vllm on GPUs where it is installed, can do what is asked, and its copy takes little of their memory; else hf."""
+    which takes LoRA adapters but no other weights. fake: no model at all, it repeats the test input (for tests). micro:
+    a micro-step model. auto: micro for such a model; vllm on GPUs where it is installed, can do what is asked, and its
+    copy takes little of their memory; else hf."""
     tuner: TunerName = "peft"
     """What fine-tunes. peft: the model that is loaded anyway. unsloth: a model of its own, and LoRA adapters alone."""
     seed: Seed = 0
@@ -122,7 +124,9 @@ def has_grid_positions(model: Path) -> bool:
 
 def is_small(model: Path) -> bool:
     """Whether the weights in a folder are few; what is no folder is found later."""
-    return 0 < sum(file.stat().st_size for file in model.glob("*.safetensors")) <= SMALL_BYTES
+    folders = (model, *(model / part for part in PARTS)) if has_micro_steps(model) else (model,)
+    files = (file for folder in folders for file in folder.glob("*.safetensors"))
+    return 0 < sum(file.stat().st_size for file in files) <= SMALL_BYTES
 
 
 def recipe_in_card(model: Path) -> str:

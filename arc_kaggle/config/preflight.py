@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from arc_kaggle.config.engines import MEMORY_HEADROOM
+from arc_kaggle.config.micro import check_plain
 from arc_kaggle.config.model import ModelOptions, options_of
 from arc_kaggle.config.options import Count, Minutes, Positive, Range, check_ranges
 from arc_kaggle.config.solve import SolveConfig
@@ -41,6 +42,7 @@ class PreflightConfig(ModelOptions):
     def __post_init__(self) -> None:
         ModelOptions.__post_init__(self)
         check_ranges(self)
+        check_plain(self.model)
 
     @property
     def run(self) -> SolveConfig:

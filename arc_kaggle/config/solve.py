@@ -86,12 +86,7 @@ class SolveConfig(ModelOptions):
                 "option four_bit: found tune.weights 'all', expected lora or none, for weights in 4 bits cannot be "
                 "trained; choose another recipe, such as lora"
             )
-        changed = self.tune.weights != "none" or self.adapter or self.four_bit or self.joint_minutes
-        if has_micro_steps(self.model) and changed:
-            raise ConfigError(
-                f"option model: found a micro-step model with tune.weights {self.tune.weights!r}, expected --recipe "
-                "none, no adapter, no joint stage, no 4 bits; or take its base by `arc-kaggle convert-weights`"
-            )
+        _check_micro_steps(self)
         if self.joint_minutes and self.ray_address:
             raise ConfigError(
                 f"option joint_minutes: found {self.joint_minutes:g} on a cluster, expected one machine; leave the "
@@ -104,7 +99,8 @@ class SolveConfig(ModelOptions):
             )
         if self.engine != "auto":
             check_engine(self.engine, wanted_features(self))
-        check_tuner(self.tuner, set(wanted_features(self)) - set(DECODING))
+        if self.tuner != "peft" or self.tune.weights != "none":  # which stands for no tuner, too
+            check_tuner(self.tuner, set(wanted_features(self)) - set(DECODING))
         if self.select_by in NEED_SCORES and not self.rescore.n_views:
             raise ConfigError(
                 f"option select_by: found {self.select_by} and rescore.n_views 0, expected scores to select by; add "
@@ -120,6 +116,26 @@ class SolveConfig(ModelOptions):
                 "option select_by: found verify without rescore.verify, expected verdicts to select by; add "
                 "--rescore.verify"
             )
+
+
+def _check_micro_steps(config: SolveConfig) -> None:
+    """Raise ConfigError or EngineError where a model with micro steps is asked for more than its engine can do, or one
+    without them for that engine.
+    """
+    if not has_micro_steps(config.model):
+        if config.engine == "micro":
+            raise ConfigError(
+                f"option engine: found micro for {config.model}, which has no micro steps, expected a model that "
+                "`arc-kaggle train --micro.segments` has made; choose --engine auto"
+            )
+        return
+    if config.tune.weights != "none" or config.adapter or config.four_bit or config.joint_minutes:
+        raise ConfigError(
+            f"option model: found a micro-step model with tune.weights {config.tune.weights!r}, expected --recipe "
+            "none, no adapter, no joint stage, no 4 bits; or take its base by `arc-kaggle convert-weights`"
+        )
+    if config.engine == "auto":  # which becomes micro
+        check_engine("micro", wanted_features(config))
 
 
 def kept_lora(folder: Path, otherwise: LoraConfig) -> LoraConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -126,8 +126,8 @@ class TrainConfig:
     """Share of the run, 0..1, at whose end the learning rate falls. Below 1 it stays at its peak until then: warm-up,
     stable, decay (WSD)."""
     first_stage_steps: Natural = 0
-    """Steps at the beginning in which only --first-stage-modules are trained and the rest is frozen. After them
-    everything is trained, with a new optimizer."""
+    """Steps at the beginning in which only --first-stage-modules are trained and the rest is frozen. After them, if
+    there are more, everything is trained, with a new optimizer."""
     first_stage_modules: tuple[str, ...] = ()
     """The modules of the first stage, such as embed_tokens: any part of a weight's name."""
     first_stage_learning_rate: NotNegative | None = None
@@ -200,25 +200,35 @@ class TrainConfig:
             yield "data: found prompts for a new model or a cut vocabulary, expected --start MODEL with all its tokens"
         if self.on_prompts and not all(entry.startswith(PROMPTS) for entry in self.data):
             yield f"data: found prompts beside {self.data}, expected prompts alone or none"
-        if self.in_micro_steps and (
-            self.start is None or self.cut_vocabulary or self.four_bit or self.batching == "packed" or self.ema
-        ):
-            yield (
-                "micro: found it for a new model, or with cut_vocabulary, four_bit, ema or packed batches, expected "
-                "--start MODEL and none of these"
-            )
+        if self.in_micro_steps and self.start is None:
+            yield "micro: found it for a new model, expected --start MODEL"
+        if self.in_micro_steps and (found := [name for name, is_there in self._against_micro_steps if is_there]):
+            yield f"micro: found it with {', '.join(found)}, expected none of these: leave them at their defaults"
         if self.keep_best and not self.hold_out:
             yield "keep_best: found hold_out 0, expected a share that the best model is chosen by"
-        if bool(self.first_stage_steps) != bool(self.first_stage_modules) or self.first_stage_steps >= self.steps:
+        if bool(self.first_stage_steps) != bool(self.first_stage_modules) or self.first_stage_steps > self.steps:
             yield (
                 f"first_stage_steps: found {self.first_stage_steps} of {self.steps} and modules "
-                f"{self.first_stage_modules}, expected fewer than all steps, and modules for them; or neither"
+                f"{self.first_stage_modules}, expected at most all steps, and modules for them; or neither"
             )
 
     def _replaces(self, folder: Path | None) -> bool:
         """Whether a folder is one of those that the run writes beside its last model."""
         ours = [(self.out / name).resolve() for name in SAVED_BESIDE]
         return folder is not None and any(folder.resolve().is_relative_to(mine) for mine in ours)
+
+    @property
+    def _against_micro_steps(self) -> Iterable[tuple[str, object]]:
+        """What does not go with micro steps, and whether it is there."""
+        return {
+            "cut_vocabulary": self.cut_vocabulary,
+            "four_bit": self.four_bit,
+            "packed batches": self.batching == "packed",
+            "ema": self.ema,
+            "compile": self.compile,  # passes differ in their number of segments
+            "loss everything": self.loss == "everything",  # no answer would begin a segment, as each does in decoding
+            "prompts as data": self.on_prompts,  # `evaluate-prompts` knows plain models alone
+        }.items()
 
     @property
     def in_micro_steps(self) -> bool:

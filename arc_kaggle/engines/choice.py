@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from arc_kaggle.config.engines import ENGINES, EXTRA, VLLM_RANKS, Kind
+from arc_kaggle.config.micro import has_micro_steps
 from arc_kaggle.config.solve import SolveConfig, wanted_features
 from arc_kaggle.engines.placement import Demand, MachineMemory, Placement, place
 from arc_kaggle.errors import ConfigError, EngineError, ModelError
@@ -48,8 +49,10 @@ def settle(config: SolveConfig, n_workers: int | None = None) -> Choice:
     if config.generate.fallback_encoder:
         parse_encoder(config.generate.fallback_encoder)
     on_nodes = config.ray_address and n_workers is None  # each says for itself what it has
-    if config.engine in ("hf", "fake") or (on_nodes and config.engine == "vllm"):
+    if config.engine in ("hf", "fake", "micro") or (on_nodes and config.engine == "vllm"):
         return Choice(config, "asked for")
+    if has_micro_steps(config.model):
+        return Choice(replace(config, engine="micro"), "the model has micro steps")
     if config.engine == "auto" and (against := next(_against_vllm(config), "")):
         return Choice(replace(config, engine="hf"), against)
     if not find_spec("vllm"):

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from arc_kaggle.config.adapter import ADAPTER_FILE
-from arc_kaggle.config.micro import MICRO_FILE, has_micro_steps
+from arc_kaggle.config.micro import MICRO_FILE, PARTS, has_micro_steps
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.card import ModelCard, read_card
 from arc_kaggle.system.inputs import open_input_file, read_json_file
 
 TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "chat_template*")
 MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin", "adapter_*", *TOKENIZER_FILES)
-MICRO_FILES = ("micro.*", *(f"{part}/{name}" for part in ("base", "reference") for name in MODEL_FILES))
+MICRO_FILES = ("micro.*", *(f"{part}/{name}" for part in PARTS for name in MODEL_FILES))
 """The files of a model folder that its answers depend on, beside its card; and those of a micro-step model."""
 PART_OF_TRAINING = re.compile(r"checkpoints|step-\d+|ema|best")
 """Names of folders that `train` makes in its own."""

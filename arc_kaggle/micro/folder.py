@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from arc_kaggle.config.micro import MICRO_FILE, MicroConfig
+from arc_kaggle.config.micro import BASE, MICRO_FILE, REFERENCE, MicroConfig
 from arc_kaggle.config.model import ModelOptions
 from arc_kaggle.errors import ConfigError, ModelError
 from arc_kaggle.micro.network import MicroLM
@@ -19,11 +19,13 @@ from arc_kaggle.models.weight_files import load_network
 from arc_kaggle.system.files import write_json
 
 WEIGHTS = "micro.safetensors"
-BASE, REFERENCE = "base", "reference"
 
 
 def save_micro(model: LoadedModel, folder: Path, base: Any, recipe: str, facts: dict[str, Any]) -> None:
-    """Write a micro-step model; `base` is the plain network that its base is, without adapters."""
+    """Write a micro-step model; `base` is the plain network that its base is, without adapters, and `recipe` its own.
+
+    The whole is not fine-tuned on a task.
+    """
     from safetensors.torch import save_file
 
     network: Any = model.network
@@ -34,7 +36,7 @@ def save_micro(model: LoadedModel, folder: Path, base: Any, recipe: str, facts: 
     save_file(modules, folder / WEIGHTS)
     config = {name: value for name, value in asdict(network.micro_config).items() if name != "reference"}
     write_json(folder / MICRO_FILE, config)
-    write_card(folder, ModelCard.of(model.notation, recipe, facts))
+    write_card(folder, ModelCard.of(model.notation, "none", facts))
 
 
 def _named(network: Any, name: str) -> list[tuple[str, torch.Tensor]]:

@@ -14,6 +14,7 @@ does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from arc_kaggle.config.micro import MicroConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.micro.segmentation import answer_begins, cut, uncertainty
+from arc_kaggle.micro.segmentation import openers_of, starts_of
 from arc_kaggle.models.grid_places import places_of
 from arc_kaggle.text.grid_positions import GridPositions
 from arc_kaggle.text.tokens import NOT_TRAINED
@@ -80,7 +81,7 @@ class Merger(nn.Module):
             return last.squeeze(-2)
         hidden = ~valid[..., None]
         if self.kind == "mean":
-            shares = valid[..., None] / valid.sum(-1).clamp(min=1)[..., None, None]
+            shares = (valid[..., None] / valid.sum(-1).clamp(min=1)[..., None, None]).to(embedded.dtype)
         else:
             scores = self.scores(embedded) + self.places[: embedded.shape[-2]]
             shares = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-2)  # in each dimension
@@ -144,7 +145,8 @@ class MicroLM(nn.Module):
         self.base, self.micro_config, self.reference = base, config, [reference.eval()]  # in a list: not of its weights
         self.merger = Merger(shape.hidden_size, config)
         self.micro = MicroDecoder(shape.hidden_size, shape.num_attention_heads, config)
-        self.to(base.device)
+        for module in (self.merger, self.micro):
+            module.to(base.device, base.dtype)
 
     @property
     def config(self) -> Any:
@@ -164,10 +166,9 @@ class MicroLM(nn.Module):
     def get_output_embeddings(self) -> Any:
         return self.base.get_output_embeddings()
 
-    def segments_of(self, ids: Tensor, labels: Tensor | None = None) -> Segments:
-        """The segments of ids (batch, time); one begins where labels do."""
-        forced = None if labels is None else answer_begins(labels)
-        return Segments.of(cut(uncertainty(self.reference[0], ids, self.micro_config), self.micro_config, forced))
+    def segments_of(self, ids: Tensor, openers: Sequence[Tensor]) -> Segments:
+        """The segments of ids (batch, time); one begins behind every opener of a row."""
+        return Segments.of(starts_of(self.reference[0], ids, self.micro_config, openers))
 
     def merged(self, embedded: Tensor, segments: Segments) -> Tensor:
         """Macro embeddings (batch, segments, width) of token embeddings (batch, time, width)."""
@@ -204,7 +205,7 @@ class MicroLM(nn.Module):
         embedded = self.get_input_embeddings()(ids)
         n_of_row = segments.number.amax(-1, keepdim=True)
         mask = torch.arange(segments.table.shape[1], device=ids.device) <= n_of_row
-        plain = segments.table.shape[1] == ids.shape[1]  # segments of one token each, and no padding among them
+        plain = bool((n_of_row + 1 == ids.shape[1]).all())  # segments of one token each, and no padding among them
         states = self.macro(self.merged(embedded, segments), self.places(ids, segments), None if plain else mask.long())
         before = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], dim=1)  # (batch, segments, width)
         rows = torch.arange(len(ids), device=ids.device)[:, None]
@@ -225,7 +226,7 @@ class MicroLM(nn.Module):
         """(summed NLL in nats, number) of the labelled tokens, teacher forced; ids and labels (batch, time)."""
         if positions is not None:
             raise ConfigError("option batching: found packed, expected buckets for a micro-step model")
-        kept = labels != NOT_TRAINED
-        kept[:, 0] = False
-        logits = self.get_output_embeddings()(self.hidden_before(ids, self.segments_of(ids, labels))[kept])
+        segments = self.segments_of(ids, openers_of(ids, labels))
+        kept = (labels != NOT_TRAINED) & (segments.number > 0)  # nothing predicts the first segment
+        logits = self.get_output_embeddings()(self.hidden_before(ids, segments)[kept])
         return F.cross_entropy(logits.float(), labels[kept], reduction="sum"), int(kept.sum())

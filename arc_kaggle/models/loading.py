@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from arc_kaggle.config.engines import FOUR_BIT_SKIP
+from arc_kaggle.config.micro import check_plain
 from arc_kaggle.config.model import CARD_FILE, ModelOptions, has_grid_positions
 from arc_kaggle.config.tune import Precision
 from arc_kaggle.errors import ModelError, PromptError
@@ -150,6 +151,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     if not folder.is_dir():  # transformers would look for its name on a network
         raise ModelError(f"model folder {folder}: found no such folder, expected one with a tokenizer")
+    check_plain(folder)
     # transformers would warn of a model type that it knows only where a network of it was loaded
     known = {"config": PreTrainedConfig()} if has_grid_positions(folder) else {}
     try:

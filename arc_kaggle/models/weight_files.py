@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from arc_kaggle.config.adapter import ADAPTER_FILE
+from arc_kaggle.config.micro import check_plain
 from arc_kaggle.errors import ModelError
 from arc_kaggle.models.grid_network import GridNetwork, GridSizes
 from arc_kaggle.models.memory_formulas import check_layers
@@ -81,6 +82,7 @@ def load_grid_network(folder: Path, dtype: torch.dtype) -> GridNetwork:
 
 def check_model_folder(folder: Path) -> None:
     """Refuse a folder that is no model, or more than one. Raises ModelError; it reads no weights."""
+    check_plain(folder)
     is_model, is_adapter = ((folder / name).is_file() for name in ("config.json", ADAPTER_FILE))
     weights = [path for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern) if path.stem != "adapter_model"]
     if is_adapter and not weights:

@@ -43,12 +43,14 @@ class Stage:
 
 
 def stages_of(config: TrainConfig, weights: Weights) -> list[Stage]:
-    """The stages of a run: one, or two of which the first trains some modules alone."""
+    """The stages of a run: some modules alone, everything, or one after the other."""
     n_first, rate = config.first_stage_steps, config.optim.learning_rate
-    stages = [Stage(n_first + 1, config.steps, weights, rate)]
+    stages: list[Stage] = []
     if n_first:
         some = first_stage_weights(weights, config.first_stage_modules)
-        stages.insert(0, Stage(1, n_first, some, config.first_stage_learning_rate or rate))
+        stages.append(Stage(1, n_first, some, config.first_stage_learning_rate or rate))
+    if n_first < config.steps:
+        stages.append(Stage(n_first + 1, config.steps, weights, rate))
     return stages
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arc_kaggle.config.micro import has_micro_steps
-from arc_kaggle.config.model import card_folder
+from arc_kaggle.config.micro import BASE, has_micro_steps
+from arc_kaggle.config.model import card_folder, recipe_in_card
 from arc_kaggle.config.train import TrainConfig
 from arc_kaggle.errors import ConfigError
-from arc_kaggle.micro.folder import BASE, save_micro
+from arc_kaggle.micro.folder import save_micro
 from arc_kaggle.micro.network import MicroLM
 from arc_kaggle.models.card import ModelCard, write_card
 from arc_kaggle.models.loading import DTYPES, LoadedModel, load_model, load_text_model, pick_precision, save_model
@@ -129,8 +129,8 @@ def _lora(model: LoadedModel, config: TrainConfig) -> Trainee:
 
 def _micro(model: LoadedModel, config: TrainConfig) -> Trainee:
     """The base, or an adapter on it, with the new modules of a micro-step model. Raises ConfigError, ModelError."""
-    place = config.micro.reference or config.start
-    assert place is not None, "the config says where it starts"
+    assert config.start is not None, "the config says where it starts"
+    place, recipe = config.micro.reference or config.start, recipe_in_card(card_folder(config.start, config.adapter))
     reference = load_network(place / BASE if has_micro_steps(place) else place, torch.float32).to(model.device)
     model.network.float()
     adapter = LoraAdapter(model, config.lora, config.adapter) if config.weights == "lora" else None
@@ -142,7 +142,7 @@ def _micro(model: LoadedModel, config: TrainConfig) -> Trainee:
 
     def save(folder: Path, facts: Facts) -> None:
         base = deepcopy(adapter.peft_model).merge_and_unload() if adapter else model.network
-        save_micro(whole, folder, base, "none", facts)
+        save_micro(whole, folder, base, recipe, facts)
 
     return Trainee(whole, _trained_weights(whole), save)
 

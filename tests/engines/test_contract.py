@@ -8,14 +8,16 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from models import TickingClock, assert_same, generate, lively_model
+from models import TickingClock, assert_same, generate, lively_model, micro_of
 from vllm_engines import vllm_engine
 
 from arc_kaggle.config.answer import Decoding, Search
+from arc_kaggle.config.engines import ENGINES as CAPABILITIES
 from arc_kaggle.engines.base import Completion, Drafts, Engine, Found, Nlls
 from arc_kaggle.engines.fake import FAKE_FORMAT, EchoEngine, SymbolTokenizer
 from arc_kaggle.engines.hf.engine import HFEngine
 from arc_kaggle.errors import EngineError
+from arc_kaggle.micro.engine import MicroEngine
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.text.tokens import TokenIds
 
@@ -62,22 +64,48 @@ def vllm() -> Candidate:
     return Candidate(vllm_engine(model), model.end_id, len(model.tokenizer))
 
 
+def micro(kind: str = "llama") -> Candidate:
+    model, _ = micro_of(kind=kind)
+    return Candidate(MicroEngine(model, rows_per_batch=5), model.end_id, len(model.tokenizer))
+
+
 ENGINES: dict[str, Callable[[], Candidate]] = {
     "fake": fake,
     "hf": hf,
     "hf, small batches": lambda: hf(tokens_per_batch=300, bucket=1),
     "hf, grid positions": lambda: hf(tokens_per_batch=300, kind="grid alone", seed=1),
+    "micro": micro,
+    "micro, grid positions": lambda: micro("grid"),
     **({"vllm": vllm} if find_spec("vllm") else {}),  # in an environment of its own: make test-backends
 }
 """Every engine there is; a new one joins here."""
+SEARCHING = [name for name in ENGINES if not name.startswith("micro")]
+"""Those that have a search; the others refuse one."""
 
 
 @pytest.fixture(params=ENGINES, scope="module")
 def candidate(request: pytest.FixtureRequest) -> Iterator[Candidate]:
-    made = ENGINES[request.param]()
-    yield made
-    if request.param == "vllm":
-        made.engine.close()  # type: ignore[attr-defined]
+    yield from made(request.param)
+
+
+@pytest.fixture(params=SEARCHING, scope="module")
+def searching(request: pytest.FixtureRequest) -> Iterator[Candidate]:
+    yield from made(request.param)
+
+
+def made(name: str) -> Iterator[Candidate]:
+    found = ENGINES[name]()
+    yield found
+    if name == "vllm":
+        found.engine.close()  # type: ignore[attr-defined]
+
+
+def test_the_table_says_which_engines_search() -> None:
+    told = {name: "search" in can for name, can in CAPABILITIES.items()}
+    assert all(told[name.split(",")[0]] is (name in SEARCHING) for name in ENGINES)  # type: ignore[index]
+    engine = micro().engine
+    with pytest.raises(EngineError, match=r"^micro-step model: found a search, expected greedy decoding or sampling"):
+        list(engine.search([np.array([1])], [3], Deadline.never(), Search()))
 
 
 def completions(candidate: Candidate, deadline: Deadline | None = None) -> list[Completion]:
@@ -163,8 +191,11 @@ def test_at_the_deadline_completions_stand_as_they_are(candidate: Candidate, sec
 
 def test_no_prompts_are_no_completions(candidate: Candidate) -> None:
     assert generate(candidate.engine, [], []) == []
-    assert list(candidate.engine.search([], [], Deadline.never(), Search())) == []
     assert list(candidate.engine.score([], [], Deadline.never())) == []
+
+
+def test_no_prompts_are_no_searches(searching: Candidate) -> None:
+    assert list(searching.engine.search([], [], Deadline.never(), Search())) == []
 
 
 @pytest.mark.parametrize("position", [0, 1])
@@ -175,9 +206,13 @@ def test_an_empty_prompt_is_refused(candidate: Candidate, position: int) -> None
     with pytest.raises(EngineError, match=refusal):
         generate(candidate.engine, prompts, [5, 5])
     with pytest.raises(EngineError, match=refusal):
-        list(candidate.engine.search(prompts, [5, 5], Deadline.never(), Search()))
-    with pytest.raises(EngineError, match=refusal):
         list(candidate.engine.score(prompts, [[], []], Deadline.never()))
+
+
+def test_a_search_behind_an_empty_prompt_is_refused(searching: Candidate) -> None:
+    prompts = [*searching.prompts()[:1], np.array([], dtype=np.int64)]
+    with pytest.raises(EngineError, match=r"^prompt 1 of 2: found no tokens, expected at least one"):
+        list(searching.engine.search(prompts, [5, 5], Deadline.never(), Search()))
 
 
 def test_every_prompt_needs_its_limit(candidate: Candidate) -> None:
@@ -185,9 +220,17 @@ def test_every_prompt_needs_its_limit(candidate: Candidate) -> None:
     for asked in (
         engine.generate(prompts, LIMITS[1:], never),
         engine.generate(prompts, LIMITS, never, drafts=[()] * 3),
+        engine.score(prompts, [()] * 3, never),
+    ):
+        with pytest.raises(ValueError, match="zip"):
+            list(asked)
+
+
+def test_every_search_needs_its_limit(searching: Candidate) -> None:
+    engine, prompts, never = searching.engine, searching.prompts(), Deadline.never()
+    for asked in (
         engine.search(prompts, LIMITS[1:], never, Search()),
         engine.search(prompts, LIMITS, never, Search(), drafts=[()] * 3),
-        engine.score(prompts, [()] * 3, never),
     ):
         with pytest.raises(ValueError, match="zip"):
             list(asked)
@@ -222,8 +265,8 @@ def score(
     return [each for _, each in sorted(found, key=lambda item: item[0])]
 
 
-def test_a_search_finds_completions_over_the_threshold_the_likeliest_first(candidate: Candidate) -> None:
-    found = search(candidate)
+def test_a_search_finds_completions_over_the_threshold_the_likeliest_first(searching: Candidate) -> None:
+    found = search(searching)
     assert sum(len(each.completions) > 0 for each in found) >= 5
     for each, limit in zip(found, LIMITS, strict=True):
         log_probs = [completion.log_prob for completion in each.completions]
@@ -231,16 +274,16 @@ def test_a_search_finds_completions_over_the_threshold_the_likeliest_first(candi
         assert all(np.exp(log_prob) > WIDE.p_min for log_prob in log_probs)
         assert all(completion.ended and len(completion.ids) <= limit for completion in each.completions)
         assert all(
-            completion.ids.tolist().index(candidate.end_id) == len(completion.ids) - 1
+            completion.ids.tolist().index(searching.end_id) == len(completion.ids) - 1
             for completion in each.completions
         )
         assert len({tuple(completion.ids.tolist()) for completion in each.completions}) == len(log_probs)
         assert each.stopped == ""
 
 
-def test_a_search_finds_the_greedy_answer_where_that_is_likely(candidate: Candidate) -> None:
+def test_a_search_finds_the_greedy_answer_where_that_is_likely(searching: Candidate) -> None:
     n_found = 0
-    for each, greedy in zip(search(candidate), completions(candidate), strict=True):
+    for each, greedy in zip(search(searching), completions(searching), strict=True):
         known = {tuple(completion.ids.tolist()): completion for completion in each.completions}
         likely = greedy.ended and bool(np.exp(greedy.log_prob) > WIDE.p_min)
         assert (tuple(greedy.ids.tolist()) in known) is likely
@@ -250,8 +293,8 @@ def test_a_search_finds_the_greedy_answer_where_that_is_likely(candidate: Candid
     assert n_found
 
 
-def test_a_higher_threshold_finds_a_part(candidate: Candidate) -> None:
-    wide, narrow = search(candidate), search(candidate, Search(p_min=0.5))
+def test_a_higher_threshold_finds_a_part(searching: Candidate) -> None:
+    wide, narrow = search(searching), search(searching, Search(p_min=0.5))
     for many, few in zip(wide, narrow, strict=True):
         likely = [each for each in many.completions if np.exp(each.log_prob) > 0.5]
         assert [each.ids.tolist() for each in few.completions] == [each.ids.tolist() for each in likely]
@@ -259,24 +302,24 @@ def test_a_higher_threshold_finds_a_part(candidate: Candidate) -> None:
     assert sum(each.nodes for each in narrow) < sum(each.nodes for each in wide)
 
 
-def test_drafts_change_no_search(candidate: Candidate) -> None:
-    for one, other in zip(search(candidate), search(candidate, drafts=candidate.guesses()), strict=True):
+def test_drafts_change_no_search(searching: Candidate) -> None:
+    for one, other in zip(search(searching), search(searching, drafts=searching.guesses()), strict=True):
         assert (one.nodes, one.cut, one.stopped) == (other.nodes, other.cut, other.stopped)
         for plain, drafted in zip(one.completions, other.completions, strict=True):
             assert_same(plain, drafted, 1e-4)
 
 
-def test_nodes_and_cut_prefixes_are_counted(candidate: Candidate) -> None:
+def test_nodes_and_cut_prefixes_are_counted(searching: Candidate) -> None:
     """Every completion takes as many nodes as it has tokens, and shares them with others; the root is always one."""
-    for each, limit in zip(search(candidate), LIMITS, strict=True):
+    for each, limit in zip(search(searching), LIMITS, strict=True):
         longest = max((len(completion.ids) for completion in each.completions), default=0)
         assert each.nodes >= max(longest, min(limit, 1))
         assert each.cut >= (limit == 0)
 
 
-def test_a_search_that_may_not_look_far_says_so(candidate: Candidate) -> None:
-    whole = search(candidate)
-    for few, each in zip(search(candidate, Search(p_min=0.01, max_nodes=3)), whole, strict=True):
+def test_a_search_that_may_not_look_far_says_so(searching: Candidate) -> None:
+    whole = search(searching)
+    for few, each in zip(search(searching, Search(p_min=0.01, max_nodes=3)), whole, strict=True):
         assert few.nodes == min(3, each.nodes)
         assert few.stopped == ("nodes" if each.nodes > 3 else "")
         assert len(few.completions) <= len(each.completions)
@@ -284,19 +327,19 @@ def test_a_search_that_may_not_look_far_says_so(candidate: Candidate) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 5, 30])
-def test_at_the_deadline_a_search_has_what_it_found(candidate: Candidate, seconds: int) -> None:
-    found = search(candidate, deadline=Deadline.after(seconds, TickingClock()))
+def test_at_the_deadline_a_search_has_what_it_found(searching: Candidate, seconds: int) -> None:
+    found = search(searching, deadline=Deadline.after(seconds, TickingClock()))
     assert {each.stopped for each in found} <= {"", "deadline"}
     assert seconds or all((each.completions, each.nodes) == ((), 0) for each in found if each.stopped)
-    for cut, whole in zip(found, search(candidate), strict=True):
+    for cut, whole in zip(found, search(searching), strict=True):
         known = {tuple(completion.ids.tolist()) for completion in whole.completions}
         assert {tuple(completion.ids.tolist()) for completion in cut.completions} <= known
         assert cut.stopped or len(cut.completions) == len(whole.completions)
 
 
-def test_a_score_is_what_the_search_found(candidate: Candidate) -> None:
-    found = search(candidate)
-    scores = score(candidate, [[each.ids for each in row.completions] for row in found])
+def test_a_score_is_what_the_search_found(searching: Candidate) -> None:
+    found = search(searching)
+    scores = score(searching, [[each.ids for each in row.completions] for row in found])
     for row, nlls in zip(found, scores, strict=True):
         assert nlls.dtype == np.float64
         np.testing.assert_allclose(nlls, [-each.log_prob for each in row.completions], atol=1e-4)
@@ -331,11 +374,15 @@ def test_what_an_engine_lacks_is_refused_by_name(candidate: Candidate) -> None:
     engine, prompts, never = candidate.engine, candidate.prompts()[:1], Deadline.never()
     for asked in (
         engine.generate(prompts, [3], never, adapters=["mine"]),
-        engine.search(prompts, [3], never, Search(), adapters=["mine"]),
         engine.score(prompts, [prompts], never, adapters=["mine"]),
     ):
         with pytest.raises(EngineError, match=r"^adapters: found .*mine"):
             list(asked)
+
+
+def test_what_a_search_lacks_is_refused_by_name(searching: Candidate) -> None:
+    with pytest.raises(EngineError, match=r"^adapters: found .*mine"):
+        list(searching.engine.search(searching.prompts()[:1], [3], Deadline.never(), Search(), adapters=["mine"]))
 
 
 def test_the_fake_engine_has_one_answer_to_a_prompt() -> None:

@@ -307,7 +307,7 @@ def test_vllm_has_the_gpu_that_the_plan_gives_it(
 def test_every_engine_and_tuner_has_its_capabilities() -> None:
     assert set(ENGINES) == set(get_args(EngineName))
     assert set(TUNERS) == set(get_args(TunerName))
-    assert all(ENGINES["hf"] >= can for can in (*ENGINES.values(), *TUNERS.values()))
+    assert all(ENGINES["hf"] >= can - {"micro steps"} for can in (*ENGINES.values(), *TUNERS.values()))
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ def test_steps_in_bf16_attend_by_blocks_and_validation_by_torchs_kernel(
         ({"cut_vocabulary": True}, "start: found none, expected a model folder for an adapter, or for a vocabulary"),
         ({"four_bit": True}, "four_bit: found weights 'all', expected lora"),
         ({"first_stage_steps": 2}, "first_stage_steps: found 2 of 3 and modules \\(\\)"),
-        ({"first_stage_steps": 3, "first_stage_modules": ("a",)}, "first_stage_steps: found 3 of 3"),
+        ({"first_stage_steps": 4, "first_stage_modules": ("a",)}, "first_stage_steps: found 4 of 3"),
         ({"save_every": 0}, "save_every: found 0, expected 1 or more"),
         ({"ema": 1.5}, "ema: found 1.5, expected a share, 0..1"),
         ({"track": ("wandb",)}, "track: found no package wandb, expected it; pip install wandb"),

@@ -157,14 +157,18 @@ class Sampling:
     def _noise(self, feed: Feed) -> NDArray[np.float64]:
         key = feed.row.position, feed.branch.chain
         if key not in self.noise:
-            digest = hashlib.sha256(feed.row.prompt.astype("<i8").tobytes()).digest()
-            seeds = [self.decoding.seed, feed.branch.chain, int.from_bytes(digest[:8], "little")]
-            self.noise[key] = np.random.default_rng(seeds).random(feed.row.limit)
+            self.noise[key] = noise_of(self.decoding.seed, feed.branch.chain, feed.row.prompt, feed.row.limit)
         n_before = len(feed.branch.slots)
         return self.noise[key][n_before : n_before + feed.n_tokens]
 
     def prune(self, row: Row) -> None:
         row.settle()
+
+
+def noise_of(seed: int, chain: int, prompt: TokenIds, n_tokens: int) -> NDArray[np.float64]:
+    """Uniform noise (tokens,), 0..1, of one sample of a prompt."""
+    digest = hashlib.sha256(prompt.astype("<i8").tobytes()).digest()
+    return np.random.default_rng([seed, chain, int.from_bytes(digest[:8], "little")]).random(n_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ def count_workers(config: SolveConfig) -> int:
 
 
 def _count_on_cores(config: SolveConfig) -> int:
-    if not is_small(config.model) or config.engine not in ("auto", "hf") or config.device not in ("auto", "cpu"):
+    in_torch = config.engine in ("auto", "hf", "micro") and config.device in ("auto", "cpu")
+    if not (in_torch and is_small(config.model)):
         return 1
     return int(max(1, min(n_threads(), ceiling_of(config) // WORKER_BYTES)))
 

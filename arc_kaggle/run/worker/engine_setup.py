@@ -24,6 +24,7 @@ from arc_kaggle.engines.placement import check_room
 from arc_kaggle.engines.vllm import Served, VLLMEngine
 from arc_kaggle.engines.vllm.model import write_network
 from arc_kaggle.errors import EngineError
+from arc_kaggle.micro.engine import MicroEngine
 from arc_kaggle.models.loading import LoadedModel, pick_device
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.hardware import all_visible
@@ -37,8 +38,10 @@ CUT = "arc-kaggle-cut-"
 
 def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner | None]:
     """Who answers with a loaded model, and who tunes it; `config` is settled. Raises EngineError, ConfigError."""
+    answering = replace(model, autocast=None)  # fp32 weights answer in fp32: less changes answers that are in doubt
+    if config.engine == "micro":
+        return MicroEngine(answering), None
     if config.engine != "vllm":
-        answering = replace(model, autocast=None)  # fp32 weights answer in fp32: less changes answers that are in doubt
         room = bytes_at_hand(model.device, max(1, config.workers))
         engine = HFEngine(answering, config.generate.tokens_per_batch, max_bytes=room, config=config.hf)
         tuner = _make_tuner(model, config)

@@ -18,7 +18,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from arc_kaggle.config.micro import has_micro_steps
 from arc_kaggle.config.solve import SolveConfig
 from arc_kaggle.engines.choice import settle
 from arc_kaggle.errors import ArcKaggleError
@@ -44,17 +43,12 @@ def load_method(config: SolveConfig) -> Method:
         from arc_kaggle.tuning.unsloth import import_unsloth
 
         import_unsloth()
+    from arc_kaggle.micro.folder import load_micro
     from arc_kaggle.models.loading import load_asked
     from arc_kaggle.models.vocabulary_cut import cut_vocabulary
     from arc_kaggle.run.worker.engine_setup import make_engine
 
-    if has_micro_steps(config.model):
-        from arc_kaggle.micro.engine import MicroEngine
-        from arc_kaggle.micro.folder import load_micro
-
-        model = load_micro(config.model, config)
-        return Method(MicroEngine(model), None, model.notation)
-    model = load_asked(config)
+    model = load_micro(config.model, config) if config.engine == "micro" else load_asked(config)
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
     engine, tuner = make_engine(model, config)

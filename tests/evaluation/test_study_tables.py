@@ -15,7 +15,7 @@ from strategies import prediction
 from arc_kaggle.evaluation.study.reading import (
     SIZE_NAMES,
     Answers,
-    asked_of,
+    facts_of_run,
     family_of,
     read_kinds,
     read_sizes,
@@ -72,9 +72,9 @@ def test_every_way_to_select_is_a_row() -> None:
 def test_a_way_without_evidence_is_no_row(rescore: tuple[int, bool, int], more: tuple[str, ...]) -> None:
     names = ("n_views", "verify", "pairs")
     run = {"rescore": dict(zip(names, rescore, strict=True)), "generate": {"n_views": 2}, "seed": 3}
-    asked = asked_of(run)
-    assert asked.ways == ("votes", "cells", "probability", *more) and (asked.n_views, asked.seed) == (2, 3)
-    assert [name for name, _ in read_ways(replace(answers(RIGHT, WRONG), ways=asked.ways))] == list(asked.ways)
+    facts = facts_of_run(run)
+    assert facts.ways == ("votes", "cells", "probability", *more) and (facts.n_views, facts.seed) == (2, 3)
+    assert [name for name, _ in read_ways(replace(answers(RIGHT, WRONG), ways=facts.ways))] == list(facts.ways)
 
 
 def test_an_answer_is_in_the_class_of_its_size() -> None:

@@ -115,7 +115,7 @@ READINGS: Mapping[ReadingName, Callable[[Answers], Iterator[tuple[str, Values]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunFacts:
     """What was asked of a run."""
 
     n_views: int
@@ -124,21 +124,21 @@ class Asked:
     seed: int
 
 
-def asked_of(config: Mapping[str, Any]) -> Asked:
+def facts_of_run(config: Mapping[str, Any]) -> RunFacts:
     """By the options of a run as JSON."""
     rescore = config["rescore"]
     ways = ways_to_select(rescore["n_views"], rescore["verify"], rescore["pairs"])
-    return Asked(config["generate"]["n_views"], ways, config["seed"])
+    return RunFacts(config["generate"]["n_views"], ways, config["seed"])
 
 
 def read_evidence_of(
-    reading: ReadingName, tasks: Sequence[Task], evidence: Evidence, asked: Asked
+    reading: ReadingName, tasks: Sequence[Task], evidence: Evidence, facts: RunFacts
 ) -> Iterator[tuple[str, Key, Values]]:
     """(row, test input, its scores) of one run."""
     for task in tasks:
         for query in task.queries:
             scores = [score for score in evidence.scores.get(task.id, ()) if score.query == query.index]
             found = predictions_of(query, evidence.predictions)
-            answers = Answers(query, found, scores, evidence.by, asked.n_views, asked.ways)
+            answers = Answers(query, found, scores, evidence.by, facts.n_views, facts.ways)
             for name, values in READINGS[reading](answers):
-                yield name, (task.id, query.index, asked.seed), values
+                yield name, (task.id, query.index, facts.seed), values

@@ -19,7 +19,7 @@ from arc_kaggle.evaluation.study.cells import TASKS_FILE, Cell, Cost, cost_of, e
 from arc_kaggle.evaluation.study.figure import draw_rows
 from arc_kaggle.evaluation.study.load import Load
 from arc_kaggle.evaluation.study.puzzles import study_tasks
-from arc_kaggle.evaluation.study.reading import SIZE_NAMES, asked_of, family_of, read_evidence_of
+from arc_kaggle.evaluation.study.reading import SIZE_NAMES, facts_of_run, family_of, read_evidence_of
 from arc_kaggle.evaluation.study.table import StudyRow, as_csv, bases_of, markdown
 from arc_kaggle.evaluation.study.trainings import PROBED_STEPS, Models, draw_training, probed_model, train_models
 from arc_kaggle.run.messages import Start
@@ -155,8 +155,8 @@ class StudyRun:
             for cell in (cell for cell in self.of_turn(turn) if cell.row):
                 part = cell.parts[turn[1]]
                 spent.setdefault(cell.row, []).append(cost_of(part, part.seconds() or 0.0).a_puzzle)
-                asked = asked_of(config_to_json(part.config))
-                for name, key, values in read_evidence_of(self.study.reads, part.tasks, evidence_of(part), asked):
+                facts = facts_of_run(config_to_json(part.config))
+                for name, key, values in read_evidence_of(self.study.reads, part.tasks, evidence_of(part), facts):
                     full = " ".join(word for word in (cell.row if self._names_rows else "", name) if word)
                     row = StudyRow(full, model=cell.title, family=family_of(name))
                     rows.setdefault(full, row).values[key] = values
@@ -180,7 +180,7 @@ def read_given(study: Study, config: StudyConfig) -> list[StudyRow]:
     for (folder, run), title in zip(read, titles, strict=True):
         tasks = load_tasks(run["tasks"], run["select"])
         evidence = read_evidence(folder, tasks, run["select_by"])
-        for name, key, values in read_evidence_of(study.reads, tasks, evidence, asked_of(run)):
+        for name, key, values in read_evidence_of(study.reads, tasks, evidence, facts_of_run(run)):
             full = " ".join(word for word in (title, name) if word)
             row = rows.setdefault(full, StudyRow(full, model=title, family=family_of(name)))
             if key in row.values:

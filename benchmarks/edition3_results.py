@@ -765,7 +765,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("rearc", type=Path, nargs="?")
     parser.add_argument("--kept", type=Path, default=None, help="folder with step-*/ema, for the curve")
     parser.add_argument("--real-model", type=Path, default=None, help="a pretrained model folder")
-    parser.add_argument("--edition-2", type=Path, help="its model folder, arc_kaggle/box at 7702edf")
+    parser.add_argument("--edition-2", type=Path, help="arc_kaggle/box at 7702edf, which commits up to ddd5874 read")
     parser.add_argument("--hours", nargs="*", default=[], metavar="STEP=H", help="in place of the limits of steps")
     parser.add_argument("--only", nargs="*", default=[], choices=list(STEPS), help="steps")
     parser.add_argument("--result", type=Path, default=RESULT)

@@ -35,6 +35,8 @@ from typing import Any
 
 from prompt_sets import write_sets
 
+from arc_kaggle.system.files import write_atomically
+
 LORA = ("--weights", "lora", "--lora.rank", "8", "--lora.alpha", "16", "--optim.learning-rate", "1e-3")
 TASK = "Solve the problem. Show the calculation, then end with #### and the number.\n\n"
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,14 +192,7 @@ def do(name: str, jobs: Jobs, options: Options, run: Run) -> None:
     print(f"{name}: {' '.join(jobs[name][3:])}", flush=True)
     begun = time.monotonic()
     run(jobs[name])
-    write(done, json.dumps({"key": key, "seconds": round(time.monotonic() - begun)}))
-
-
-def write(path: Path, text: str) -> None:
-    """As a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(done, json.dumps({"key": key, "seconds": round(time.monotonic() - begun)}))
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -271,7 +266,7 @@ def do_all(options: Options, run: Run) -> dict[str, dict[str, Any]]:
     for name in jobs:
         do(name, jobs, options, run)
         found[name] = result(options.out / name)
-        write(options.out / "tables.md", "\n".join(tables(found)) + "\n")
+        write_atomically(options.out / "tables.md", "\n".join(tables(found)) + "\n")
     return found
 
 

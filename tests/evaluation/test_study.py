@@ -71,7 +71,7 @@ def test_every_combination_is_a_row() -> None:
 def test_what_stands_in_quotes_or_brackets_is_one_value(text: str, words: list[list[str]]) -> None:
     assert [shlex.split(each) for each in grid(text).values()] == words
     if len(words) == 1:
-        assert given_words([text]) == words[0]
+        assert given_words([text], "set") == words[0]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,8 @@ def test_what_stands_in_quotes_or_brackets_is_one_value(text: str, words: list[l
         (["sweep"], "study sweep: found no --over"),
         (["sweep", "--over", "tune.steps"], "option over: found 'tune.steps', expected NAME=VALUE"),
         (["sweep", "--over", "tune.steps=1,,2"], "option over: found 'tune.steps=1,,2'"),
-        (["temperature", "--set", "seed"], "option set: found 'seed', expected NAME=VALUE"),
+        (["temperature", "--set", "seed"], "option set: found 'seed', expected NAME=VALUE such as generate.n-views=8"),
+        (["loss", "--train", "steps"], "option train: found 'steps', expected NAME=VALUE such as steps=400"),
         (["sweep", "--over", "tune.stepps=1,2"], "Unrecognized options"),
         (["sweep", "--over", "tune.steps=1,x"], "x"),
         (["sweep", "--over", "tune.steps=1,-2"], "tune.steps: found -2"),

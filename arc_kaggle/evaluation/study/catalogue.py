@@ -74,13 +74,14 @@ def option_words(name: str, value: str) -> list[str]:
     return [f"--{flag}" if value == "true" else f"--{head}{dot}no-{last}"]
 
 
-def given_words(given: Sequence[str]) -> list[str]:
-    """Options given as NAME=VALUE, as a command line has them. Raises ConfigError."""
+def given_words(given: Sequence[str], option: str) -> list[str]:
+    """Options given to an option as NAME=VALUE, as a command line has them. Raises ConfigError."""
     words = []
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise ConfigError(f"option set: found {text!r}, expected NAME=VALUE such as generate.n-views=8")
+            example = {"set": "generate.n-views=8", "train": "steps=400"}[option]
+            raise ConfigError(f"option {option}: found {text!r}, expected NAME=VALUE such as {example}")
         words += option_words(name, value)
     return words
 

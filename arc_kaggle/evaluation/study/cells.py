@@ -131,7 +131,7 @@ def make_cells(
     that answer with its weights. Raises ConfigError.
     """
     size = len(tasks) if study.is_whole else config.part_size
-    shared = [*shlex.split(study.fixed), *given_words(config.set)]
+    shared = [*shlex.split(study.fixed), *given_words(config.set, "set")]
     for seed in range(config.seeds):
         for title, model in models[seed].items():
             tuned = config.folder / "tuned" / safe_name(title) / f"seed-{seed}" if study.tunes_once else None

@@ -42,7 +42,7 @@ def training_config(study: Study, config: StudyConfig, name: str, seed: int) -> 
     """The options of `train` for one model and seed. Raises ConfigError."""
     folder = config.folder / "models" / f"seed-{seed}" / safe_name(name)
     shared = shlex.split(study.training.format(small=config.folder / "models" / f"small-{seed}"))
-    words = ["--out", str(folder), "--seed", str(seed), *shared, *given_words(config.train)]
+    words = ["--out", str(folder), "--seed", str(seed), *shared, *given_words(config.train, "train")]
     return config_of_words(TrainConfig, [*words, *shlex.split(study.models[name])])
 
 

@@ -24,7 +24,6 @@ from arc_kaggle.engines.placement import check_room
 from arc_kaggle.engines.vllm import Served, VLLMEngine
 from arc_kaggle.engines.vllm.model import write_network
 from arc_kaggle.errors import EngineError
-from arc_kaggle.micro.engine import MicroEngine
 from arc_kaggle.models.loading import LoadedModel, pick_device
 from arc_kaggle.system.deadline import Deadline
 from arc_kaggle.system.hardware import all_visible
@@ -40,6 +39,8 @@ def make_engine(model: LoadedModel, config: SolveConfig) -> tuple[Engine, Tuner 
     """Who answers with a loaded model, and who tunes it; `config` is settled. Raises EngineError, ConfigError."""
     answering = replace(model, autocast=None)  # fp32 weights answer in fp32: less changes answers that are in doubt
     if config.engine == "micro":
+        from arc_kaggle.micro.engine import MicroEngine  # which nobody else waits for
+
         return MicroEngine(answering), None
     if config.engine != "vllm":
         room = bytes_at_hand(model.device, max(1, config.workers))

@@ -43,12 +43,16 @@ def load_method(config: SolveConfig) -> Method:
         from arc_kaggle.tuning.unsloth import import_unsloth
 
         import_unsloth()
-    from arc_kaggle.micro.folder import load_micro
     from arc_kaggle.models.loading import load_asked
     from arc_kaggle.models.vocabulary_cut import cut_vocabulary
     from arc_kaggle.run.worker.engine_setup import make_engine
 
-    model = load_micro(config.model, config) if config.engine == "micro" else load_asked(config)
+    if config.engine == "micro":
+        from arc_kaggle.micro.folder import load_micro
+
+        model = load_micro(config.model, config)
+    else:
+        model = load_asked(config)
     if config.cut_vocabulary:
         model = cut_vocabulary(model, config.generate.fallback_encoder)
     engine, tuner = make_engine(model, config)

@@ -52,3 +52,7 @@ def test_what_hours_ended_goes_on_and_what_is_through_is_not_done_again(tmp_path
     assert ", commit " in commands[0]
     again = studies(out, both, "1", "--n-tasks 2 --part-size 1 --set generate.n-views=2")
     assert again.returncode == 0 and "== steps" not in again.stdout and "== predictions" not in again.stdout
+    progress = out / "steps" / "progress.json"
+    progress.write_text(json.dumps({**json.loads(progress.read_text()), "is_through": False}))
+    cut = studies(out, "steps", "1", "--n-tasks 2 --part-size 1 --set generate.n-views=2")
+    assert cut.returncode == 0 and "== steps" in cut.stdout, "a table alone is no end"

@@ -241,6 +241,7 @@ def test_a_second_model_begins_nothing_anew(tmp_path: Path) -> None:
     rows, _ = quietly(replace(config, models=(tmp_path / "one", tmp_path / "two")))
     assert [each.name for each in rows] == [f"{m} n-views={n}" for m in ("one", "two") for n in (1, 4)]
     assert len(stamps) == 4 and {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert len(list(tmp_path.rglob("part.json"))) == 8, "as many again, and none of the first model in another folder"
 
 
 def test_progress_tells_turns_and_hours_of_all_calls(tmp_path: Path) -> None:

@@ -655,7 +655,10 @@ def test_the_docs_show_the_leaderboard_as_its_file_has_it() -> None:
 
 
 def test_readme_begins_with_the_newest_edition() -> None:
-    newest = json.loads(leaderboard().BOARD.read_text())[-1]["solved"]
+    entries = json.loads(leaderboard().BOARD.read_text())
+    newest = [entry for entry in entries if entry["recipe"] == "box" and entry["tasks"] == "arc1:evaluation"][-1][
+        "solved"
+    ]
     first_screen = (ROOT / "README.md").read_text().partition("## ")[0]
     assert [way for way in ("airv", "none") if share(*newest[way]) not in first_screen] == []
 
